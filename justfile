@@ -1,0 +1,43 @@
+# Every check, in the order that fails fastest; nothing is merged without it
+ci:
+    bash .ci/run
+
+# The tests at their default size
+test:
+    cargo test
+
+# The tests at the size that every change must pass
+test-ci:
+    RINGLANE_SCALE=ci cargo test
+
+# The tests at full size, optimised, with their counts printed; takes hours
+soak:
+    RINGLANE_SCALE=soak cargo test --release -- --nocapture
+
+# The protocols under the model checker
+loom:
+    RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib
+
+# The tests under AddressSanitizer (nightly); rustdoc needs the flag too, else doctests do not link
+asan:
+    RUSTFLAGS="-Zsanitizer=address" RUSTDOCFLAGS="-Zsanitizer=address" cargo +nightly test --target x86_64-unknown-linux-gnu
+
+# The benchmarks
+bench *args:
+    cargo bench {{args}}
+
+# The smallest complete program
+hello:
+    cargo run --release --example hello
+
+# What is in shared memory now: read-only, takes no lock
+dump *args:
+    cargo run --release --example dump -- {{args}}
+
+# The documentation, with every warning an error
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# Licences, duplicate versions, known vulnerabilities (needs cargo-deny)
+deny:
+    cargo deny check

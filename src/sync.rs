@@ -1,0 +1,111 @@
+//! The one door to atomics and fences: core's, or loom's under `cfg(loom)`, so that the model
+//! checker sees every shared access of the code it runs.
+//!
+//! Behind it too: the two halves of the asymmetric fence, and the switch by which a model or a
+//! test takes one step out of a protocol to show that the step is needed.
+
+// Aliases and a function, not re-exports: clippy.toml bans core's own names everywhere else.
+#[cfg(not(loom))]
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)]
+mod atomics {
+    #[cfg(not(ringlane_plain_fence))]
+    pub(crate) use core::sync::atomic::compiler_fence;
+
+    pub(crate) use core::sync::atomic::Ordering;
+
+    pub(crate) type AtomicU32 = core::sync::atomic::AtomicU32;
+    pub(crate) type AtomicU64 = core::sync::atomic::AtomicU64;
+
+    #[inline(always)]
+    pub(crate) fn fence(ordering: Ordering) {
+        core::sync::atomic::fence(ordering);
+    }
+}
+
+#[cfg(loom)]
+mod atomics {
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+}
+
+pub(crate) use atomics::*;
+
+/// The cheap half of the asymmetric fence, between a sender's commit and its look at the parked
+/// word. It costs no instruction: the sleeper's [`crate::sys::heavy_fence`] makes every running
+/// thread pass a full barrier, and all that is left to do here is to keep the compiler from
+/// swapping the two. Under loom, and with `--cfg ringlane_plain_fence`, it is the plain fence
+/// that stands for both.
+#[inline(always)]
+pub(crate) fn light_fence() {
+    #[cfg(any(loom, ringlane_plain_fence))]
+    fence(Ordering::SeqCst);
+    #[cfg(not(any(loom, ringlane_plain_fence)))]
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// A step of a protocol that a model or a test can take out. Each has a test that fails without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The commit's header store is Release.
+    CommitRelease,
+    /// The consumer's load of the header is Acquire.
+    PeekAcquire,
+    /// The release of a record is a Release store of `head`.
+    HeadRelease,
+    /// The producer's load of `head` is Acquire.
+    HeadAcquire,
+    /// The next header is zeroed before the header is committed.
+    ZeroNext,
+    /// Room counts the next header.
+    RoomForNext,
+    /// A header is never zero, so an empty message is seen.
+    KindInHeader,
+    /// A successor producer walks to the first zero header instead of trusting the mirror.
+    Walk,
+    /// The sleeper's fence between its parked store and its second look.
+    SleeperFence,
+    /// The waker's fence between its commit and its look at the parked word.
+    WakerFence,
+    /// The sleeper's second look.
+    SecondLook,
+    /// The waker changes the futex word before it wakes.
+    BellBeforeWake,
+}
+
+/// Whether `step` is to be left out. Always `false` outside models and tests.
+#[cfg(not(any(loom, test)))]
+#[inline(always)]
+pub(crate) const fn without(_step: Step) -> bool {
+    false
+}
+
+#[cfg(any(loom, test))]
+pub(crate) use mutants::{run_without, without};
+
+#[cfg(any(loom, test))]
+mod mutants {
+    use super::Step;
+    use std::cell::Cell;
+
+    thread_local! {
+        // Loom runs all threads of a model on one thread of the system, so they all see this.
+        static LEFT_OUT: Cell<Option<Step>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn without(step: Step) -> bool {
+        LEFT_OUT.get() == Some(step)
+    }
+
+    /// Runs `f` with `step` left out, and says whether it panicked, which it should.
+    pub(crate) fn run_without(step: Step, f: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+        LEFT_OUT.set(Some(step));
+        let outcome = std::panic::catch_unwind(f);
+        LEFT_OUT.set(None);
+        outcome.is_err()
+    }
+}
+
+/// `ordering`, unless a model took `step` out.
+#[inline(always)]
+pub(crate) fn ordered(step: Step, ordering: Ordering) -> Ordering {
+    if without(step) { Ordering::Relaxed } else { ordering }
+}

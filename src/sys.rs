@@ -1,0 +1,343 @@
+//! The system calls: futex, membarrier, OFD locks, pidfd, what `/proc` says of a process, and the
+//! page that tells a fork from its parent.
+//!
+//! The obligation of the `unsafe` here: hand the kernel only pointers to what it may read or write
+//! for as long as it may. Everything else goes through `rustix`, which is safe.
+#![allow(unsafe_code)]
+
+#[cfg(not(loom))]
+pub(crate) use real::*;
+
+/// A futex word shared between processes: [`wait`](Futex::wait) sleeps while it holds a value,
+/// whoever changes it calls [`wake`](Futex::wake).
+#[cfg(not(loom))]
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub(crate) struct Futex(crate::sync::AtomicU32);
+
+#[cfg(loom)]
+pub(crate) use model::*;
+
+#[cfg(not(loom))]
+mod real {
+    use super::Futex;
+    use crate::sync::{AtomicU32, AtomicU64, Ordering::*, fence};
+    use core::time::Duration;
+    use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+    use rustix::io::Errno;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use rustix::thread::{MembarrierCommand, futex, membarrier};
+    use std::io;
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicI32;
+
+    impl Futex {
+        /// The present value; Relaxed, for [`Futex::wait`].
+        pub(crate) fn seen(&self) -> u32 {
+            self.0.load(Relaxed)
+        }
+
+        /// Changes the word, so that whoever read the old value does not fall asleep on it.
+        pub(crate) fn change(&self) {
+            self.0.fetch_add(1, Release);
+        }
+
+        /// Sleeps while the word is `seen`, at most `timeout`. `false` if the time ran out.
+        /// May return early for no reason.
+        pub(crate) fn wait(&self, seen: u32, timeout: Duration) -> bool {
+            let timeout = rustix::thread::futex::Timespec {
+                tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            };
+            // No PRIVATE flag: the other side is another process.
+            let outcome = futex::wait(&self.0, futex::Flags::empty(), seen, Some(&timeout));
+            outcome != Err(Errno::TIMEDOUT)
+        }
+
+        /// Wakes up to `count` sleepers.
+        pub(crate) fn wake(&self, count: u32) {
+            // Nothing to report: with no sleeper there is nothing to do, and the address is valid.
+            let _ = futex::wake(&self.0, futex::Flags::empty(), count);
+        }
+    }
+
+    /// What this process can do with `membarrier(GLOBAL_EXPEDITED)`, found out once.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Barrier {
+        /// Our running threads pass a barrier when a sleeper asks for one.
+        pub(crate) registered: bool,
+        /// We can make others pass one.
+        pub(crate) can_issue: bool,
+    }
+
+    pub(crate) fn barrier() -> Barrier {
+        static BARRIER: OnceLock<Barrier> = OnceLock::new();
+        *BARRIER.get_or_init(|| {
+            if cfg!(ringlane_plain_fence) {
+                return Barrier { registered: false, can_issue: false };
+            }
+            let registered = membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+            let can_issue = membarrier(MembarrierCommand::GlobalExpedited).is_ok();
+            Barrier { registered, can_issue }
+        })
+    }
+
+    /// The dear half of the asymmetric fence, on the side that is about to sleep. `false` if the
+    /// kernel refused; the caller then must not rely on the other side's [`light_fence`].
+    ///
+    /// [`light_fence`]: crate::sync::light_fence
+    pub(crate) fn heavy_fence() -> bool {
+        fence(SeqCst);
+        membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+    }
+
+    /// Takes the byte `at` of `file` for this open file description; `Ok(false)` if another has it.
+    pub(crate) fn lock_byte(file: BorrowedFd<'_>, at: u64) -> io::Result<bool> {
+        lock_range(file, libc::F_WRLCK, at, 1)
+    }
+
+    /// Takes the bytes `0..len`, which fails while anyone else has one of them.
+    pub(crate) fn lock_all(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
+        lock_range(file, libc::F_WRLCK, 0, len)
+    }
+
+    /// Gives the bytes `at..at + len` back.
+    pub(crate) fn unlock_range(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<()> {
+        lock_range(file, libc::F_UNLCK, at, len).map(drop)
+    }
+
+    fn lock_range(file: BorrowedFd<'_>, kind: i32, at: u64, len: u64) -> io::Result<bool> {
+        let lock = flock(kind, at, len);
+        // SAFETY: F_OFD_SETLK reads one flock, which lives through the call.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+        if code == 0 {
+            return Ok(true);
+        }
+        match io::Error::last_os_error() {
+            e if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            e => Err(e),
+        }
+    }
+
+    /// Whether some other open file description holds the byte `at`. Works on a read-only file.
+    pub(crate) fn byte_is_locked(file: BorrowedFd<'_>, at: u64) -> io::Result<bool> {
+        let mut lock = flock(libc::F_WRLCK, at, 1);
+        // SAFETY: F_OFD_GETLK reads and writes one flock, which lives through the call.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        if code == 0 {
+            Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    fn flock(kind: i32, at: u64, len: u64) -> libc::flock {
+        // SAFETY: flock is plain integers, for which zero is a value.
+        let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+        lock.l_type = kind as i16;
+        lock.l_whence = libc::SEEK_SET as i16;
+        lock.l_start = at as libc::off_t;
+        lock.l_len = len as libc::off_t;
+        lock
+    }
+
+    /// A descriptor of the process `pid`; `Ok(None)` if there is none.
+    pub(crate) fn open_pid(pid: u32) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::SRCH) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether the process behind a pidfd has ended; a zombie has.
+    pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(poll(&mut fds, Some(&now))? > 0)
+    }
+
+    /// The inode of a pidfd, which no other process ever has again; 0 before Linux 6.9, where all
+    /// pidfds share one inode.
+    pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> u64 {
+        const PIDFS_MAGIC: u64 = 0x5049_4446;
+        match (rustix::fs::fstatfs(pidfd), rustix::fs::fstat(pidfd)) {
+            (Ok(fs), Ok(stat)) if fs.f_type as u64 == PIDFS_MAGIC => stat.st_ino,
+            _ => 0,
+        }
+    }
+
+    /// Nanoseconds of the coarse monotonic clock: a few ns to read, and as old as a timer tick.
+    pub(crate) fn coarse_nanos() -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    }
+
+    /// Seconds since boot, sleep of the machine included.
+    pub(crate) fn boot_seconds() -> u64 {
+        rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64
+    }
+
+    /// Random bits from the kernel, never 0.
+    pub(crate) fn random_nonzero() -> io::Result<u64> {
+        let mut bytes = [0u8; 8];
+        // SAFETY: the kernel writes at most the length given, into bytes that live through the call.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got != bytes.len() as isize {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(u64::from_ne_bytes(bytes) | 1)
+    }
+
+    /// Descriptors that a forked child must not keep: they hold this process's liveness tokens,
+    /// and a copy in a child would keep a dead parent looking alive.
+    static TOKENS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
+
+    /// A word that a fork finds zeroed, because the kernel wipes its page.
+    fn wiped_on_fork() -> &'static AtomicU64 {
+        static WORD: OnceLock<&'static AtomicU64> = OnceLock::new();
+        static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
+        WORD.get_or_init(|| {
+            extern "C" fn close_tokens() {
+                for token in &TOKENS {
+                    let fd = token.swap(-1, Relaxed);
+                    if fd >= 0 {
+                        // SAFETY: only async-signal-safe calls are allowed here, and close is one.
+                        // This copy of the descriptor is the child's, whose owner of it looks at
+                        // the canary and does not close it again.
+                        unsafe { libc::close(fd) };
+                    }
+                }
+            }
+            // SAFETY: the handler is a plain function that lives as long as the program.
+            unsafe { libc::pthread_atfork(None, None, Some(close_tokens)) };
+            let len = rustix::param::page_size();
+            // SAFETY: a new private mapping at a place of the kernel's choosing; it is never
+            // unmapped, so a reference to its first word is good for ever.
+            unsafe {
+                let page = libc::mmap(
+                    core::ptr::null_mut(),
+                    len,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                );
+                if page == libc::MAP_FAILED || libc::madvise(page, len, libc::MADV_WIPEONFORK) != 0
+                {
+                    // No memory, or a kernel before 4.14: forks go unnoticed by this word; the
+                    // tokens are still closed in the child.
+                    return &NEVER_WIPED;
+                }
+                &*page.cast::<AtomicU64>()
+            }
+        })
+    }
+
+    /// Tells the process that made a handle from a fork of it, by one private load.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct ForkCanary {
+        word: &'static AtomicU64,
+        mine: u64,
+    }
+
+    impl ForkCanary {
+        /// Of the present process.
+        pub(crate) fn new() -> io::Result<Self> {
+            let word = wiped_on_fork();
+            if word.load(Relaxed) == 0 {
+                // First handle of this process; two threads may race, and one value stands.
+                let _ = word.compare_exchange(0, random_nonzero()?, Relaxed, Relaxed);
+            }
+            Ok(ForkCanary { word, mine: word.load(Relaxed) })
+        }
+
+        /// Whether this is a fork of the process that made the canary.
+        #[inline(always)]
+        pub(crate) fn forked(self) -> bool {
+            self.word.load(Relaxed) != self.mine
+        }
+    }
+
+    /// Has `fd` closed in forked children. `false` if the table is full; the pid proof then
+    /// decides alone.
+    pub(crate) fn close_in_forks(fd: &OwnedFd) -> bool {
+        let raw = fd.as_fd().as_raw_fd();
+        TOKENS.iter().any(|t| t.compare_exchange(-1, raw, Relaxed, Relaxed).is_ok())
+    }
+
+    /// Takes `fd` off that list, before it is closed here.
+    pub(crate) fn keep_in_forks(fd: &OwnedFd) {
+        let raw = fd.as_fd().as_raw_fd();
+        for token in &TOKENS {
+            if token.compare_exchange(raw, -1, Relaxed, Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// A futex for the model checker: a word, and a queue beside it. The queue's lock is std's, because
+/// loom runs one thread at a time and switches only at its own operations, of which none is made
+/// while it is held.
+#[cfg(loom)]
+mod model {
+    use crate::sync::{AtomicU32, Ordering::*};
+    use core::time::Duration;
+    use loom::thread::{Thread, current, park};
+    use std::sync::Mutex;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        queue: Mutex<Queue>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Queue {
+        /// The newest value of the word, which is what the kernel compares with.
+        newest: u32,
+        sleepers: Vec<Thread>,
+    }
+
+    impl Futex {
+        pub(crate) fn seen(&self) -> u32 {
+            self.word.load(Relaxed)
+        }
+
+        pub(crate) fn change(&self) {
+            let old = self.word.fetch_add(1, Release);
+            self.queue.lock().unwrap().newest = old + 1;
+        }
+
+        /// Without a timeout: a lost wake is a deadlock, which loom reports.
+        pub(crate) fn wait(&self, seen: u32, _timeout: Duration) -> bool {
+            // A place for loom to switch, between the caller's second look and the sleep.
+            self.word.load(Relaxed);
+            {
+                let mut queue = self.queue.lock().unwrap();
+                if queue.newest != seen {
+                    return true;
+                }
+                queue.sleepers.push(current());
+            }
+            park();
+            true
+        }
+
+        pub(crate) fn wake(&self, _count: u32) {
+            self.word.load(Relaxed);
+            let sleepers = core::mem::take(&mut self.queue.lock().unwrap().sleepers);
+            sleepers.into_iter().for_each(|thread| thread.unpark());
+        }
+    }
+
+    pub(crate) fn heavy_fence() -> bool {
+        crate::sync::fence(SeqCst);
+        true
+    }
+}
