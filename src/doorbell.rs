@@ -34,37 +34,40 @@ use crate::layout::{Bell, NEEDS_FENCE, PARKED, RingHeader};
 use crate::sync::{Ordering::*, Step, fence, light_fence, without};
 use core::time::Duration;
 
+/// How long a waker that was interrupted between commit and ring may take to count as alive.
+const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// The longest anyone sleeps without looking around.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// Wakes whoever sleeps on `bell`. Call it after what the sleeper waits for was stored.
 ///
-/// `fences` says that this process is not registered for the asymmetric fence.
+/// `fences` says that this process is not registered for the asymmetric fence. Gives whether
+/// someone was woken.
 #[inline(always)]
-pub(crate) fn ring(bell: &Bell, ring: &RingHeader, fences: bool) {
+pub(crate) fn ring(bell: &Bell, ring: &RingHeader, fences: bool) -> bool {
     if !without(Step::WakerFence) {
         if fences { fence(SeqCst) } else { light_fence() }
     }
     // Partner: the sleeper's store in `sleep`.
     let parked = bell.parked.load(Relaxed);
-    if parked != 0 {
-        wake(bell, ring, parked);
-    }
+    parked != 0 && wake(bell, ring, parked)
 }
 
 #[cold]
 #[inline(never)]
-fn wake(bell: &Bell, ring: &RingHeader, parked: u32) {
+fn wake(bell: &Bell, ring: &RingHeader, parked: u32) -> bool {
     if parked & NEEDS_FENCE != 0 {
         fence(SeqCst);
     }
-    if bell.parked.fetch_and(!PARKED, AcqRel) & PARKED != 0 {
+    let asleep = bell.parked.fetch_and(!PARKED, AcqRel) & PARKED != 0;
+    if asleep {
         if !without(Step::BellBeforeWake) {
             bell.rings.change();
         }
         bell.rings.wake(1);
         ring.sleepers.wakes.fetch_add(1, Relaxed);
     }
+    asleep
 }
 
 /// Wakes both sleepers of a ring, whatever they wait for, to look at the state of things.
@@ -89,9 +92,20 @@ impl News {
     }
 
     /// Whether there is something new; takes note of it, so look *after* asking.
+    #[inline(always)]
     pub(crate) fn arrived(&mut self, ring: &RingHeader) -> bool {
         let news = ring.sleepers.news.load(Acquire);
         core::mem::replace(&mut self.0, news) != news
+    }
+
+    /// Whether there is something new, without taking note of it.
+    pub(crate) fn pending(self, ring: &RingHeader) -> bool {
+        ring.sleepers.news.load(Acquire) != self.0
+    }
+
+    /// Has the next question answered with yes.
+    pub(crate) fn forget(&mut self) {
+        self.0 = self.0.wrapping_sub(1);
     }
 }
 
@@ -104,6 +118,8 @@ pub(crate) enum Slept {
     Rung,
     /// The time ran out.
     TimedOut,
+    /// The time ran out, although there was something that nobody rang for.
+    Rescued,
 }
 
 /// Sleeps once, at most `timeout`, unless `ready`.
@@ -130,6 +146,15 @@ pub(crate) fn sleep(
         Slept::Ready
     } else if bell.rings.wait(seen, timeout) {
         Slept::Rung
+    } else if ready() && bell.rings.seen() == seen {
+        // `PARKED` still stands, so whoever made it ready rings, or was killed before it could. A
+        // ring that is on its way is waited for.
+        bell.rings.wait(seen, ON_ITS_WAY);
+        if bell.rings.seen() == seen {
+            Slept::Rescued
+        } else {
+            Slept::Rung
+        }
     } else {
         Slept::TimedOut
     };
@@ -137,51 +162,66 @@ pub(crate) fn sleep(
     slept
 }
 
-/// Whether a sleep whose slice ran out, and which found something to do, was owed a ring that
-/// never came. A ring that is just on its way is waited for a moment.
-#[cfg(not(loom))]
-pub(crate) fn was_rescued(bell: &Bell, mut ready: impl FnMut() -> bool) -> bool {
-    const ON_ITS_WAY: Duration = Duration::from_millis(10);
-    let seen = bell.rings.seen();
-    bell.parked.fetch_or(PARKED, Relaxed);
-    fence(SeqCst);
-    debug_assert!(ready());
-    bell.rings.wait(seen, ON_ITS_WAY);
-    bell.parked.fetch_and(!PARKED, Relaxed) & PARKED != 0
-}
-
 /// Spinning before a sleep, for as long as it lately paid.
+///
+/// A whole spin is somewhat longer than an answer takes from a process that has to be woken first
+/// (two wake-ups, some 50 µs on a virtual machine). So an end that spins while its peer sleeps
+/// catches the answer, and from then on both are awake. When spinning has failed a few times in a
+/// row, most waits spin only for as long as an answer takes that is already on its way; every so
+/// often one is whole, to notice that the traffic changed.
 #[derive(Clone, Debug)]
+#[cfg(not(loom))]
 pub(crate) struct Spinner {
-    limit: u32,
-    most: u32,
+    spins: bool,
+    failures: u32,
 }
 
+#[cfg(not(loom))]
 impl Spinner {
-    /// About as long as a wake-up takes on a virtual machine: then sleeping costs at most twice
-    /// what knowing the future would have cost.
-    const MOST: u32 = 2_000;
-    /// Enough for an answer that is already on its way between two cores.
-    const LEAST: u32 = 64;
+    const WHOLE: Duration = Duration::from_micros(80);
+    /// Pauses of a short spin, and between two looks at the clock of a whole one: about 1 µs.
+    const SHORT: u32 = 64;
+    const FAILURES: u32 = 4;
+    const EVERY: u32 = 16;
 
-    /// `most` 0: never spins.
     pub(crate) fn new(spins: bool) -> Self {
-        let most = if spins { Self::MOST } else { 0 };
-        Spinner { limit: most, most }
+        Spinner { spins, failures: 0 }
     }
 
     /// Spins until `ready` or no longer worth it; says whether it was.
+    pub(crate) fn spin(&mut self, ready: impl Fn() -> bool) -> bool {
+        let caught = self.spins && self.try_spin(ready);
+        self.failures = if caught {
+            0
+        } else {
+            self.failures.wrapping_add(1)
+        };
+        caught
+    }
+
     #[inline(always)]
-    pub(crate) fn spin(&mut self, mut ready: impl FnMut() -> bool) -> bool {
-        for _ in 0..self.limit {
-            if ready() {
-                self.limit = self.most.min(self.limit + self.limit / 2);
+    fn try_spin(&self, ready: impl Fn() -> bool) -> bool {
+        let short = || {
+            (0..Self::SHORT).any(|_| {
+                core::hint::spin_loop();
+                ready()
+            })
+        };
+        if short() {
+            return true;
+        }
+        if self.failures >= Self::FAILURES && self.failures % Self::EVERY != 0 {
+            return false;
+        }
+        let start = std::time::Instant::now();
+        loop {
+            if short() {
                 return true;
             }
-            core::hint::spin_loop();
+            if start.elapsed() >= Self::WHOLE {
+                return false;
+            }
         }
-        self.limit = self.most.min(Self::LEAST.max(self.limit / 2));
-        false
     }
 }
 
@@ -190,8 +230,8 @@ mod models {
     use super::*;
     use crate::sync::{AtomicU64, run_without};
     // Not loom's: dropping that while a deadlock is being reported is a second panic.
-    use std::sync::Arc;
     use loom::thread;
+    use std::sync::Arc;
 
     struct Shared {
         ring: RingHeader,
@@ -201,7 +241,10 @@ mod models {
     // One message, one sleeper. A lost wake is a deadlock, which loom reports.
     fn one_message() {
         loom::model(|| {
-            let shared = Arc::new(Shared { ring: RingHeader::default(), message: AtomicU64::new(0) });
+            let shared = Arc::new(Shared {
+                ring: RingHeader::default(),
+                message: AtomicU64::new(0),
+            });
             let theirs = shared.clone();
             let sender = thread::spawn(move || {
                 theirs.message.store(1, Release);
@@ -222,10 +265,16 @@ mod models {
 
     #[test]
     fn each_step_is_needed() {
-        for step in
-            [Step::SleeperFence, Step::WakerFence, Step::SecondLook, Step::BellBeforeWake]
-        {
-            assert!(run_without(step, one_message), "the model does not notice the lack of {step:?}");
+        for step in [
+            Step::SleeperFence,
+            Step::WakerFence,
+            Step::SecondLook,
+            Step::BellBeforeWake,
+        ] {
+            assert!(
+                run_without(step, one_message),
+                "the model does not notice the lack of {step:?}"
+            );
         }
     }
 
@@ -233,7 +282,10 @@ mod models {
     #[test]
     fn both_sides_sleep() {
         loom::model(|| {
-            let shared = Arc::new(Shared { ring: RingHeader::default(), message: AtomicU64::new(0) });
+            let shared = Arc::new(Shared {
+                ring: RingHeader::default(),
+                message: AtomicU64::new(0),
+            });
             let theirs = shared.clone();
             let other = thread::spawn(move || {
                 let asked = || theirs.message.load(Acquire) == 1;

@@ -218,7 +218,9 @@ pub(crate) struct Slot {
     pub(crate) start_time: AtomicU64,
     /// Inode of its pidfd: unique while the system is up. 0 where the kernel has none.
     pub(crate) pidfd_inode: AtomicU64,
-    reserved: [AtomicU64; 3],
+    /// Start times of two processes compare only within one of these.
+    pub(crate) time_namespace: AtomicU64,
+    reserved: [AtomicU64; 2],
 }
 
 /// The `runtime` file: what a main and its children tell each other outside of the channels.

@@ -1,9 +1,25 @@
 //! ringlane
 #![deny(unsafe_code)]
 #![allow(dead_code)]
-mod sync;
+#[cfg(not(loom))]
+mod channel;
+#[cfg(not(loom))]
+mod codec;
+#[cfg(not(loom))]
+mod domain;
+mod doorbell;
+#[cfg(not(loom))]
+mod error;
 mod layout;
+mod ring;
+#[cfg(not(loom))]
+mod role;
+#[cfg(not(loom))]
+mod roster;
+#[cfg(not(loom))]
+mod segment;
+mod sync;
 mod sys;
 mod words;
-mod ring;
-mod doorbell;
+#[cfg(not(loom))]
+pub use {channel::*, codec::*, error::*, zerocopy};

@@ -40,10 +40,9 @@
 //! and a span is checked to end within the ring before it is copied.
 #![allow(unsafe_code)]
 
-use crate::layout::{Bell, RingHeader};
+use crate::layout::RingHeader;
 use crate::sync::{AtomicU64, Ordering, Ordering::*, Step, fence, ordered, without};
 use crate::words;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
@@ -87,7 +86,32 @@ impl Ring {
         owner: Arc<dyn Send + Sync>,
     ) -> Self {
         debug_assert!(capacity.is_power_of_two() && capacity >= 32);
-        Ring { header, words, capacity, _owner: owner }
+        Ring {
+            header,
+            words,
+            capacity,
+            _owner: owner,
+        }
+    }
+
+    /// The ring to the guest, or to the host, of a channel whose capacity was checked.
+    #[cfg(not(loom))]
+    pub(crate) fn of_channel(
+        segment: &Arc<crate::segment::Segment>,
+        capacity: u64,
+        to_guest: bool,
+    ) -> Self {
+        let header = segment.header::<crate::layout::ChannelHeader>();
+        let ring = if to_guest {
+            &header.to_guest
+        } else {
+            &header.to_host
+        };
+        let before = if to_guest { 0 } else { capacity };
+        let words = segment.words(crate::layout::PAGE as u64 + before, capacity);
+        // SAFETY: header and words lie in the segment, which the ring keeps mapped, and are only
+        // ever referred to as atomics.
+        unsafe { Ring::new(NonNull::from(ring), words, capacity, segment.clone()) }
     }
 
     #[inline(always)]
@@ -126,8 +150,16 @@ impl Ring {
     }
 
     fn load_head(&self) -> Result<u64, Corrupt> {
-        let head = self.header().consumer.head.load(ordered(Step::HeadAcquire, Acquire));
-        if head % 8 == 0 && head <= MAX_POSITION { Ok(head) } else { Err(Corrupt) }
+        let head = self
+            .header()
+            .consumer
+            .head
+            .load(ordered(Step::HeadAcquire, Acquire));
+        if head % 8 == 0 && head <= MAX_POSITION {
+            Ok(head)
+        } else {
+            Err(Corrupt)
+        }
     }
 
     /// The committed records from `head` on, oldest first; ends at the first zero header, or with
@@ -138,7 +170,12 @@ impl Ring {
         if start % 8 != 0 || start > MAX_POSITION {
             return Err(Corrupt);
         }
-        Ok(Walk { ring: self, start, position: start, failed: false })
+        Ok(Walk {
+            ring: self,
+            start,
+            position: start,
+            failed: false,
+        })
     }
 
     /// Copies up to `max` bytes of the payload of a walked record; for pictures. What comes out is
@@ -146,7 +183,13 @@ impl Ring {
     pub(crate) fn copy_payload(&self, record: &Walked, max: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         // SAFETY: a walked record was checked to end within the ring.
-        unsafe { words::append(self.word(record.position + HEADER), record.len.min(max), &mut bytes) };
+        unsafe {
+            words::append(
+                self.word(record.position + HEADER),
+                record.len.min(max),
+                &mut bytes,
+            )
+        };
         bytes
     }
 }
@@ -218,7 +261,11 @@ impl Iterator for Walk<'_> {
             Some(size) => {
                 let position = self.position;
                 self.position += size;
-                Some(Ok(Walked { position, len: header as u32 as usize, header }))
+                Some(Ok(Walked {
+                    position,
+                    len: header as u32 as usize,
+                    header,
+                }))
             }
             None => {
                 self.failed = true;
@@ -294,11 +341,27 @@ impl Producer {
             }
         }
         let sent = ring.header().producer.sent.load(Relaxed);
-        Ok(Producer { ring, position, head, sent, tag: data_tag(epoch) })
+        Ok(Producer {
+            ring,
+            position,
+            head,
+            sent,
+            tag: data_tag(epoch),
+        })
     }
 
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// Where the next record goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// `head` as it was when we last looked.
+    pub(crate) fn seen_head(&self) -> u64 {
+        self.head
     }
 
     /// Room for a payload of `len` bytes.
@@ -309,8 +372,16 @@ impl Producer {
         }
         let size = record_size(len as u64);
         let to_end = self.ring.to_end(self.position);
-        let start = if size > to_end { self.position + to_end } else { self.position };
-        let next = if without(Step::RoomForNext) { 0 } else { HEADER };
+        let start = if size > to_end {
+            self.position + to_end
+        } else {
+            self.position
+        };
+        let next = if without(Step::RoomForNext) {
+            0
+        } else {
+            HEADER
+        };
         let end = start + size + next;
         // *Possibly* full: our view of `head` may be old.
         if end > self.head + self.ring.capacity {
@@ -324,7 +395,11 @@ impl Producer {
     fn look_for_room(&mut self, end: u64) -> Result<(), Refusal> {
         self.refresh().map_err(|Corrupt| Refusal::Corrupt)?;
         // *Really* full.
-        if end > self.head + self.ring.capacity { Err(Refusal::Full) } else { Ok(()) }
+        if end > self.head + self.ring.capacity {
+            Err(Refusal::Full)
+        } else {
+            Ok(())
+        }
     }
 
     /// Looks at `head`, and notes how full the ring is.
@@ -353,6 +428,17 @@ impl Producer {
         unsafe { words::copy_in(bytes, self.payload(claim, at)) };
     }
 
+    /// Writes `bytes` at any `at` of the claimed payload, and leaves all else as it is. The caller
+    /// checked that they lie within the claim.
+    pub(crate) fn overwrite(&self, claim: &Claim, at: usize, bytes: &[u8]) {
+        assert!(
+            at.checked_add(bytes.len())
+                .is_some_and(|end| end <= claim.len)
+        );
+        // SAFETY: a claim lies within the ring from its start to its end.
+        unsafe { words::overwrite(bytes, self.payload(claim, at & !7), at % 8) };
+    }
+
     /// Where byte `at` (a multiple of 8) of the claimed payload lies.
     #[inline(always)]
     pub(crate) fn payload(&self, claim: &Claim, at: usize) -> NonNull<AtomicU64> {
@@ -376,7 +462,11 @@ impl Producer {
             // The padding's header commits the record behind it, too.
             let padding = claim.start - self.position - HEADER;
             store(self.ring.record_header(claim.start), header, Relaxed);
-            store(self.ring.record_header(self.position), PADDING << 32 | padding, release);
+            store(
+                self.ring.record_header(self.position),
+                PADDING << 32 | padding,
+                release,
+            );
         }
         self.position = end;
         self.sent += 1;
@@ -447,7 +537,13 @@ impl Consumer {
         let position = ring.load_head()?;
         let line = &ring.header().consumer;
         let (seen, received) = (line.seen.load(Relaxed), line.received.load(Relaxed));
-        Ok(Consumer { ring, position, received, tag: data_tag(epoch), seen })
+        Ok(Consumer {
+            ring,
+            position,
+            received,
+            tag: data_tag(epoch),
+            seen,
+        })
     }
 
     pub(crate) fn ring(&self) -> &Ring {
@@ -463,8 +559,10 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Peek {
         // Acquire: the commit edge; partner: `Producer::commit`.
-        let header =
-            self.ring.record_header(self.position).load(ordered(Step::PeekAcquire, Acquire));
+        let header = self
+            .ring
+            .record_header(self.position)
+            .load(ordered(Step::PeekAcquire, Acquire));
         if header == 0 {
             return Peek::Empty;
         }
@@ -479,10 +577,19 @@ impl Consumer {
         let len = u64::from(header as u32);
         let size = record_size(len);
         if size <= self.ring.to_end(self.position) && size <= self.ring.capacity / 2 {
-            Peek::Record(Record { position: self.position, len: len as usize })
+            Peek::Record(Record {
+                position: self.position,
+                len: len as usize,
+            })
         } else {
             Peek::Corrupt
         }
+    }
+
+    /// Whether there is something to `peek` at.
+    #[inline(always)]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ring.record_header(self.position).load(Relaxed) != 0
     }
 
     /// Padding, discarded records, another incarnation, or nonsense.
@@ -540,12 +647,20 @@ impl Consumer {
         unsafe { words::append(self.payload(record, 0), record.len, out) };
     }
 
-    /// Fills `out` from byte `at` (a multiple of 8) of the payload. The caller checked that it
-    /// lies within the record.
-    pub(crate) fn copy(&self, record: &Record, at: usize, out: &mut [MaybeUninit<u8>]) {
-        assert!(at % 8 == 0 && at + out.len() <= record.len);
+    /// Fills `out` from any byte `at` of the payload. The caller checked that it lies within the
+    /// record.
+    pub(crate) fn copy(&self, record: &Record, at: usize, out: &mut [u8]) {
+        assert!(
+            at.checked_add(out.len())
+                .is_some_and(|end| end <= record.len)
+        );
         // SAFETY: a record was checked to end within the ring, and the span to lie within it.
-        unsafe { words::copy_out(self.payload(record, at), out) };
+        unsafe { words::fill(self.payload(record, at & !7), at % 8, out) };
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Where byte `at` (a multiple of 8) of the payload lies.
@@ -574,7 +689,11 @@ impl Consumer {
     pub(crate) fn publish(&self) {
         let line = &self.ring.header().consumer;
         // Release: the room edge; partner: `Producer::refresh`.
-        store(&line.head, self.position, ordered(Step::HeadRelease, Release));
+        store(
+            &line.head,
+            self.position,
+            ordered(Step::HeadRelease, Release),
+        );
         store(&line.received, self.received, Relaxed);
     }
 
@@ -585,18 +704,6 @@ impl Consumer {
         }
         self.publish();
         Ok(())
-    }
-}
-
-impl Producer {
-    pub(crate) fn bell_of_consumer(&self) -> &Bell {
-        &self.ring.header().sleepers.consumer
-    }
-}
-
-impl Consumer {
-    pub(crate) fn bell_of_producer(&self) -> &Bell {
-        &self.ring.header().sleepers.producer
     }
 }
 

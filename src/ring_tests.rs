@@ -12,7 +12,10 @@ struct HeapRing {
 
 fn heap_ring(capacity: usize) -> Ring {
     let words = (0..capacity / 8).map(|_| AtomicU64::default()).collect();
-    let heap = Arc::new(HeapRing { header: RingHeader::default(), words });
+    let heap = Arc::new(HeapRing {
+        header: RingHeader::default(),
+        words,
+    });
     let header = NonNull::from(&heap.header);
     let words = NonNull::new(heap.words.as_ptr().cast_mut()).unwrap();
     // SAFETY: both live in `heap`, which the ring keeps, and only atomics refer to them.
@@ -21,7 +24,9 @@ fn heap_ring(capacity: usize) -> Ring {
 
 /// Bytes that differ from message to message and from place to place.
 fn payload(seed: u64, len: usize) -> Vec<u8> {
-    (0..len).map(|i| (seed as usize * 31 + i * 7 + 1) as u8).collect()
+    (0..len)
+        .map(|i| (seed as usize * 31 + i * 7 + 1) as u8)
+        .collect()
 }
 
 fn send(producer: &mut Producer, bytes: &[u8]) -> Result<(), Refusal> {
@@ -82,7 +87,9 @@ mod models {
                         }
                         thread::yield_now();
                     };
-                    written.at(claim.start).with_mut(|_| producer.write(&claim, 0, &i.to_ne_bytes()));
+                    written
+                        .at(claim.start)
+                        .with_mut(|_| producer.write(&claim, 0, &i.to_ne_bytes()));
                     producer.commit(claim, 8);
                 }
             });
@@ -94,8 +101,10 @@ mod models {
                         other => panic!("{other:?}"),
                     }
                 };
-                let got: u64 =
-                    shadow.at(record.position).with(|_| consumer.read(&record)).unwrap();
+                let got: u64 = shadow
+                    .at(record.position)
+                    .with(|_| consumer.read(&record))
+                    .unwrap();
                 assert_eq!(got, i);
                 consumer.release(record);
             }
@@ -117,7 +126,10 @@ mod models {
             Step::HeadAcquire,
             Step::ZeroNext,
         ] {
-            assert!(run_without(step, wrap), "the model does not notice the lack of {step:?}");
+            assert!(
+                run_without(step, wrap),
+                "the model does not notice the lack of {step:?}"
+            );
         }
     }
 }
@@ -273,7 +285,11 @@ mod kills {
             let records = self.ring.walk().unwrap().map(Result::unwrap);
             let messages = records.filter(Walked::is_message);
             let bytes: Vec<_> = messages.map(|r| self.ring.copy_payload(&r, 64)).collect();
-            assert!(bytes.iter().eq(self.twin.iter()), "{bytes:?} is not {:?}", self.twin);
+            assert!(
+                bytes.iter().eq(self.twin.iter()),
+                "{bytes:?} is not {:?}",
+                self.twin
+            );
         }
     }
 
@@ -298,13 +314,22 @@ mod kills {
 
     #[test]
     fn a_kill_between_any_two_stores_loses_nothing_acknowledged() {
-        let depth = if std::env::var("RINGLANE_SCALE").is_ok() { 6 } else { 5 };
+        let depth = if std::env::var("RINGLANE_SCALE").is_ok() {
+            6
+        } else {
+            5
+        };
         assert!(all_sequences(depth) >= 14u64.pow(5));
     }
 
     #[test]
     fn each_rule_is_needed() {
-        for step in [Step::ZeroNext, Step::RoomForNext, Step::KindInHeader, Step::Walk] {
+        for step in [
+            Step::ZeroNext,
+            Step::RoomForNext,
+            Step::KindInHeader,
+            Step::Walk,
+        ] {
             let noticed = run_without(step, || {
                 all_sequences(5);
             });
@@ -434,14 +459,20 @@ mod twin {
         send(&mut producer, b"first").unwrap();
         send(&mut producer, b"second").unwrap();
         let mut consumer = Consumer::attach(ring.clone(), 1).unwrap();
-        let Peek::Record(record) = consumer.peek() else { panic!() };
+        let Peek::Record(record) = consumer.peek() else {
+            panic!()
+        };
         assert!(!consumer.redelivered(&record));
         consumer.mark_seen(&record);
         let mut successor = Consumer::attach(ring, 1).unwrap();
-        let Peek::Record(record) = successor.peek() else { panic!() };
+        let Peek::Record(record) = successor.peek() else {
+            panic!()
+        };
         assert!(successor.redelivered(&record));
         successor.release(record);
-        let Peek::Record(record) = successor.peek() else { panic!() };
+        let Peek::Record(record) = successor.peek() else {
+            panic!()
+        };
         assert!(!successor.redelivered(&record));
     }
 

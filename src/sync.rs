@@ -107,5 +107,9 @@ mod mutants {
 /// `ordering`, unless a model took `step` out.
 #[inline(always)]
 pub(crate) fn ordered(step: Step, ordering: Ordering) -> Ordering {
-    if without(step) { Ordering::Relaxed } else { ordering }
+    if without(step) {
+        Ordering::Relaxed
+    } else {
+        ordering
+    }
 }

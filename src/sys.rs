@@ -21,7 +21,7 @@ pub(crate) use model::*;
 #[cfg(not(loom))]
 mod real {
     use super::Futex;
-    use crate::sync::{AtomicU32, AtomicU64, Ordering::*, fence};
+    use crate::sync::{AtomicU64, Ordering::*, fence};
     use core::time::Duration;
     use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use rustix::io::Errno;
@@ -74,11 +74,17 @@ mod real {
         static BARRIER: OnceLock<Barrier> = OnceLock::new();
         *BARRIER.get_or_init(|| {
             if cfg!(ringlane_plain_fence) {
-                return Barrier { registered: false, can_issue: false };
+                return Barrier {
+                    registered: false,
+                    can_issue: false,
+                };
             }
             let registered = membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
             let can_issue = membarrier(MembarrierCommand::GlobalExpedited).is_ok();
-            Barrier { registered, can_issue }
+            Barrier {
+                registered,
+                can_issue,
+            }
         })
     }
 
@@ -157,7 +163,10 @@ mod real {
     pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         Ok(poll(&mut fds, Some(&now))? > 0)
     }
 
@@ -180,6 +189,13 @@ mod real {
     /// Seconds since boot, sleep of the machine included.
     pub(crate) fn boot_seconds() -> u64 {
         rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64
+    }
+
+    /// Processors of the machine that are in use.
+    pub(crate) fn processors() -> usize {
+        // SAFETY: a query without pointers.
+        let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        usize::try_from(count).unwrap_or(1)
     }
 
     /// Random bits from the kernel, never 0.
@@ -253,7 +269,10 @@ mod real {
                 // First handle of this process; two threads may race, and one value stands.
                 let _ = word.compare_exchange(0, random_nonzero()?, Relaxed, Relaxed);
             }
-            Ok(ForkCanary { word, mine: word.load(Relaxed) })
+            Ok(ForkCanary {
+                word,
+                mine: word.load(Relaxed),
+            })
         }
 
         /// Whether this is a fork of the process that made the canary.
@@ -267,7 +286,9 @@ mod real {
     /// decides alone.
     pub(crate) fn close_in_forks(fd: &OwnedFd) -> bool {
         let raw = fd.as_fd().as_raw_fd();
-        TOKENS.iter().any(|t| t.compare_exchange(-1, raw, Relaxed, Relaxed).is_ok())
+        TOKENS
+            .iter()
+            .any(|t| t.compare_exchange(-1, raw, Relaxed, Relaxed).is_ok())
     }
 
     /// Takes `fd` off that list, before it is closed here.

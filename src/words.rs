@@ -45,6 +45,59 @@ pub(crate) unsafe fn copy_in(bytes: &[u8], to: NonNull<AtomicU64>) {
     }
 }
 
+/// Writes `bytes` from byte `skip` (below 8) of the words at `to` on; all other bytes stay.
+///
+/// # Safety
+/// As for [`copy_in`], with `skip + bytes.len()` bytes, and nobody else writes these words.
+pub(crate) unsafe fn overwrite(bytes: &[u8], to: NonNull<AtomicU64>, skip: usize) {
+    let patch = |to: NonNull<AtomicU64>, at: usize, bytes: &[u8]| {
+        // SAFETY: the word lies within the span that the caller vouches for.
+        let word = unsafe { to.as_ref() };
+        let mut old = word.load(Relaxed).to_ne_bytes();
+        old[at..at + bytes.len()].copy_from_slice(bytes);
+        word.store(u64::from_ne_bytes(old), Relaxed);
+    };
+    let (first, rest) = match skip {
+        0 => (&bytes[..0], bytes),
+        skip => bytes.split_at(bytes.len().min(8 - skip)),
+    };
+    let mut to = to;
+    if !first.is_empty() {
+        patch(to, skip, first);
+        // SAFETY: the first word is done, and lies within the span.
+        to = unsafe { to.add(1) };
+    }
+    let (whole, last) = rest.split_at(rest.len() & !7);
+    // SAFETY: whole words within the span.
+    unsafe { copy_in(whole, to) };
+    if !last.is_empty() {
+        // SAFETY: the last word lies within the span.
+        patch(unsafe { to.add(whole.len() / 8) }, 0, last);
+    }
+}
+
+/// Fills `out` from byte `skip` (below 8) of the words at `from` on.
+///
+/// # Safety
+/// As for [`copy_out`], with `skip + out.len()` bytes.
+pub(crate) unsafe fn fill(from: NonNull<AtomicU64>, skip: usize, out: &mut [u8]) {
+    let mut from = from;
+    let mut out = out;
+    if skip != 0 && !out.is_empty() {
+        // SAFETY: the first word lies within the span that the caller vouches for.
+        let word = unsafe { from.as_ref() }.load(Relaxed).to_ne_bytes();
+        let (first, rest) = out.split_at_mut(out.len().min(8 - skip));
+        first.copy_from_slice(&word[skip..skip + first.len()]);
+        out = rest;
+        // SAFETY: the first word is done, and lies within the span.
+        from = unsafe { from.add(1) };
+    }
+    // SAFETY: `MaybeUninit<u8>` and `u8` have one layout, and `copy_out` only ever initialises.
+    let out = unsafe { core::slice::from_raw_parts_mut(out.as_mut_ptr().cast(), out.len()) };
+    // SAFETY: what is left of the span.
+    unsafe { copy_out(from, out) };
+}
+
 /// Fills `out` from the words at `from`.
 ///
 /// # Safety
@@ -67,7 +120,9 @@ pub(crate) unsafe fn copy_out(from: NonNull<AtomicU64>, out: &mut [MaybeUninit<u
     }
     if len % 8 != 0 {
         // SAFETY: the length is rounded up to whole words, so the last partial word is there too.
-        let last = unsafe { from.add(len / 8).as_ref() }.load(Relaxed).to_ne_bytes();
+        let last = unsafe { from.add(len / 8).as_ref() }
+            .load(Relaxed)
+            .to_ne_bytes();
         let done = len & !7;
         for (at, byte) in last.iter().enumerate().take(len - done) {
             // SAFETY: done + at < len.

@@ -1,0 +1,569 @@
+//! One end of a channel, held by this process: how it is made, found, taken over and given up.
+//!
+//! # Coming and going
+//! - A new channel is linked with the host's role already claimed, so nobody sees it unheld.
+//! - Who opens a channel claims the guest's role; who creates one that is there takes the host's
+//!   role over if its holder is dead. After the claim the file must still be linked, else it was
+//!   being removed, and the search starts again by name.
+//! - An orderly host unlinks while it still holds its role, then publishes CLOSED, which is final.
+//!   While undelivered messages remain and no living guest holds the channel, the file stays for a
+//!   guest to drain; the guest that drained it removes it.
+//! - An orderly guest gives its role back as FREE: nobody there *yet*.
+//! - Whoever else removes a file claims both roles first, the host's before the guest's, and puts
+//!   the first back if the second is not to be had.
+
+use super::{End, Mode, PeerState};
+use crate::codec::{Message, type_hash, type_name};
+use crate::domain::CHANNEL;
+use crate::doorbell;
+use crate::error::{Error, Result};
+use crate::layout::{ChannelHeader, EndNote, Kind, PAGE, Prologue, SharedName};
+use crate::ring::{Consumer, Producer, Ring};
+use crate::role::{self, Claimed, Denied, Role, State};
+use crate::roster::Roster;
+use crate::segment::Segment;
+use crate::sync::{AtomicU64, Ordering::*};
+use crate::sys;
+use std::sync::Arc;
+
+pub(super) const LEAST_CAPACITY: u64 = 4 << 10;
+pub(super) const MOST_CAPACITY: u64 = 1 << 30;
+
+/// What a channel is made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Bytes of each ring: a power of two.
+    pub(crate) capacity: u64,
+    pub(crate) host_mode: Mode,
+    pub(crate) guest_mode: Mode,
+    /// Whether a taker-over keeps what was not delivered.
+    pub(crate) keep_undelivered: bool,
+}
+
+/// The message type of a handle; channels that the runtime makes have none at first.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeStamp {
+    hash: u64,
+    name: String,
+}
+
+impl TypeStamp {
+    pub(crate) fn of<T: Message + ?Sized>() -> Self {
+        TypeStamp {
+            hash: type_hash::<T>(),
+            name: type_name::<T>(),
+        }
+    }
+}
+
+/// Says whether this process is to stop.
+pub(crate) type Stopping = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// A held end. Dropping it gives the role up.
+pub(crate) struct Attachment {
+    name: String,
+    segment: Arc<Segment>,
+    roster: Arc<Roster>,
+    capacity: u64,
+    end: End,
+    claimed: Claimed,
+    stopping: Option<Stopping>,
+}
+
+impl Attachment {
+    /// Makes the channel and holds its host's end, or takes it over from a dead host.
+    pub(crate) fn create(
+        roster: &Arc<Roster>,
+        name: &str,
+        plan: Plan,
+        stamp: Option<&TypeStamp>,
+    ) -> Result<Attachment> {
+        crate::domain::check_name(name)?;
+        let file = format!("{name}{CHANNEL}");
+        let directory = roster.directory();
+        // Each round lost was lost to another process that made or removed the file.
+        for _ in 0..100 {
+            let (segment, capacity) = match open_checked(roster, &file) {
+                Ok(found) => found,
+                Err(Error::NotFound { .. }) => match make(roster, name, &file, plan, stamp)? {
+                    Some(attachment) => return Ok(attachment),
+                    None => continue,
+                },
+                // What is there is of no use. If nobody alive holds it, it goes.
+                Err(e @ (Error::Layout { .. } | Error::Corrupt { .. })) => {
+                    match Segment::open(directory, &file, None) {
+                        Ok(old) if sweep(&old, roster) => continue,
+                        _ => return Err(e),
+                    }
+                }
+                Err(e) => return Err(e),
+            };
+            let prologue = segment.header::<Prologue>();
+            let claimed = match role::claim(&prologue.host, roster) {
+                Ok(claimed) => claimed,
+                Err(Denied::Gone) if sweep(&segment, roster) => continue,
+                Err(Denied::Gone) if !segment.is_linked(directory) => continue,
+                Err(_) => {
+                    return Err(Error::AlreadyExists {
+                        name: name.to_string(),
+                    });
+                }
+            };
+            if !segment.is_linked(directory) {
+                role::give_up(&prologue.host, claimed.role, State::Closed);
+                continue;
+            }
+            if let Err(e) = check_stamp(&segment, name, stamp) {
+                // Another type: replaced if no living guest holds it.
+                role::restore(&prologue.host, claimed);
+                if sweep(&segment, roster) {
+                    continue;
+                }
+                return Err(e);
+            }
+            let attachment = Attachment::new(roster, name, segment, capacity, End::Host, claimed);
+            attachment.arrive(plan.keep_undelivered)?;
+            return Ok(attachment);
+        }
+        Err(Error::AlreadyExists {
+            name: name.to_string(),
+        })
+    }
+
+    /// Finds the channel and holds its guest's end, taking it over from a dead guest.
+    pub(crate) fn open(
+        roster: &Arc<Roster>,
+        name: &str,
+        stamp: Option<&TypeStamp>,
+        keep_undelivered: bool,
+    ) -> Result<Attachment> {
+        crate::domain::check_name(name)?;
+        let file = format!("{name}{CHANNEL}");
+        let not_found = || Error::NotFound {
+            name: name.to_string(),
+        };
+        for _ in 0..100 {
+            let (segment, capacity) = match open_checked(roster, &file) {
+                Err(Error::NotFound { .. }) => return Err(not_found()),
+                other => other?,
+            };
+            check_stamp(&segment, name, stamp)?;
+            let guest = &segment.header::<Prologue>().guest;
+            let claimed = match role::claim(guest, roster) {
+                Ok(claimed) => claimed,
+                Err(Denied::Held(holder)) => {
+                    let pid = roster.pid_of(holder);
+                    return Err(Error::EndTaken {
+                        name: name.to_string(),
+                        pid,
+                    });
+                }
+                Err(Denied::Gone) if segment.is_linked(roster.directory()) => {
+                    return Err(not_found());
+                }
+                Err(Denied::Gone) => continue,
+            };
+            if !segment.is_linked(roster.directory()) {
+                role::restore(guest, claimed);
+                continue;
+            }
+            let attachment = Attachment::new(roster, name, segment, capacity, End::Guest, claimed);
+            if let Some(stamp) = stamp {
+                attachment.stamp(stamp)?;
+            }
+            attachment.arrive(keep_undelivered)?;
+            return Ok(attachment);
+        }
+        Err(not_found())
+    }
+
+    fn new(
+        roster: &Arc<Roster>,
+        name: &str,
+        segment: Segment,
+        capacity: u64,
+        end: End,
+        claimed: Claimed,
+    ) -> Attachment {
+        Attachment {
+            name: name.to_string(),
+            segment: Arc::new(segment),
+            roster: roster.clone(),
+            capacity,
+            end,
+            claimed,
+            stopping: None,
+        }
+    }
+
+    /// After a claim: leaves notes, clears what our predecessor left, and rings.
+    fn arrive(&self, keep_undelivered: bool) -> Result<()> {
+        let Claimed { role, before } = self.claimed;
+        let note = self.note(self.end);
+        if role.state == State::Succeeded {
+            let pid = note.holder.load(Relaxed) & u64::from(u32::MAX);
+            note.died
+                .store(u64::from(before.epoch) << 32 | pid, Relaxed);
+        }
+        note.holder.store(
+            u64::from(role.epoch) << 32 | u64::from(std::process::id()),
+            Relaxed,
+        );
+        let fence_bit = if sys::barrier().can_issue {
+            0
+        } else {
+            crate::layout::NEEDS_FENCE
+        };
+        let (outgoing, incoming) = (self.outgoing(), self.incoming());
+        for bell in [
+            &outgoing.header().sleepers.producer,
+            &incoming.header().sleepers.consumer,
+        ] {
+            bell.parked.store(fence_bit, SeqCst);
+        }
+        if before.epoch != 0 && !keep_undelivered {
+            self.producer()
+                .and_then(|p| p.discard_undelivered().map_err(|_| self.corrupt(0)))?;
+            self.consumer(0)
+                .and_then(|mut c| c.discard_undelivered().map_err(|_| self.corrupt(0)))?;
+        }
+        self.announce();
+        Ok(())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.segment.path()
+    }
+
+    pub(crate) fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.claimed.role.epoch
+    }
+
+    pub(crate) fn set_stopping(&mut self, stopping: Stopping) {
+        self.stopping = Some(stopping);
+    }
+
+    /// Whether the runtime asked this process to stop.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| stopping())
+    }
+
+    pub(crate) fn corrupt(&self, offset: u64) -> Error {
+        Error::Corrupt {
+            path: self.path().to_string(),
+            offset,
+        }
+    }
+
+    fn header(&self) -> &ChannelHeader {
+        self.segment.header()
+    }
+
+    fn role_word(&self, end: End) -> &AtomicU64 {
+        role_word(&self.segment, end)
+    }
+
+    fn note(&self, end: End) -> &EndNote {
+        match end {
+            End::Host => &self.header().host_note,
+            End::Guest => &self.header().guest_note,
+        }
+    }
+
+    /// The receive mode that this end allows.
+    pub(crate) fn mode(&self) -> Mode {
+        let modes = self.header().modes.load(Relaxed);
+        let bits = if self.end == End::Host {
+            modes
+        } else {
+            modes >> 8
+        };
+        Mode::from_bits(bits & 0xff)
+    }
+
+    /// The ring that this end sends on.
+    pub(crate) fn outgoing(&self) -> Ring {
+        self.ring(self.end)
+    }
+
+    /// The ring that this end receives from.
+    pub(crate) fn incoming(&self) -> Ring {
+        self.ring(self.end.other())
+    }
+
+    /// The ring on which `end` sends.
+    fn ring(&self, end: End) -> Ring {
+        Ring::of_channel(&self.segment, self.capacity, end == End::Host)
+    }
+
+    pub(crate) fn producer(&self) -> Result<Producer> {
+        Producer::attach(self.outgoing(), self.epoch()).map_err(|_| self.corrupt(0))
+    }
+
+    pub(crate) fn consumer(&self, expected: u32) -> Result<Consumer> {
+        Consumer::attach(self.incoming(), expected).map_err(|_| self.corrupt(0))
+    }
+
+    /// Makes `stamp` the channel's type, or fails if it has another.
+    pub(crate) fn stamp(&self, stamp: &TypeStamp) -> Result<()> {
+        write_stamp(&self.segment, &self.name, stamp)
+    }
+
+    /// The other end's role, as it stands.
+    pub(crate) fn peer_role(&self) -> Role {
+        Role::load(self.role_word(self.end.other()))
+    }
+
+    /// Whether a barrier of ours reaches whoever holds the other end.
+    pub(crate) fn peer_is_registered(&self) -> bool {
+        Role::from_word(self.role_word(self.end.other()).load(Relaxed)).registered
+    }
+
+    /// Whether the holder of `role` lives.
+    pub(crate) fn is_alive(&self, role: Role) -> bool {
+        self.roster.is_alive(role.holder)
+    }
+
+    /// Pid of whoever held the other end at `epoch`; 0 if it is not known any more.
+    pub(crate) fn peer_pid(&self, epoch: u32) -> u32 {
+        let note = self.note(self.end.other());
+        let words = [note.holder.load(Relaxed), note.died.load(Relaxed)];
+        words
+            .iter()
+            .find(|w| (*w >> 32) as u32 == epoch)
+            .map_or(0, |w| *w as u32)
+    }
+
+    pub(crate) fn peer(&self) -> PeerState {
+        let role = self.peer_role();
+        let pid = self.peer_pid(role.epoch);
+        match role.state {
+            State::Closed => PeerState::Closed,
+            State::Free | State::Swept => PeerState::Absent,
+            _ if self.is_alive(role) => PeerState::Alive { pid },
+            _ => PeerState::Dead { pid },
+        }
+    }
+
+    /// Has all four sleepers of the channel look around.
+    pub(crate) fn announce(&self) {
+        doorbell::announce(&self.header().to_guest);
+        doorbell::announce(&self.header().to_host);
+    }
+
+    /// Takes back what halves of this end said when they were dropped: it will be used again.
+    pub(crate) fn reopen(&self) {
+        self.outgoing().header().producer.closed.store(0, Release);
+        self.incoming().header().consumer.closed.store(0, Release);
+        self.incoming().header().consumer.mode.store(0, Relaxed);
+    }
+
+    /// Closes the guest's end of a channel whose guest will not come again.
+    pub(crate) fn close_guest(&self) {
+        if let Ok(claimed) = role::claim(self.role_word(End::Guest), &self.roster) {
+            role::give_up(self.role_word(End::Guest), claimed.role, State::Closed);
+            self.announce();
+        }
+    }
+
+    /// Opens it again.
+    pub(crate) fn reopen_guest(&self) {
+        let word = self.role_word(End::Guest);
+        let role = Role::load(word);
+        if role.state == State::Closed {
+            role::give_up(word, role, State::Free);
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if self.roster.forked() {
+            return;
+        }
+        let directory = self.roster.directory();
+        let mine = self.role_word(self.end);
+        let role = self.claimed.role;
+        let to_guest = self.ring(End::Host);
+        let undelivered = to_guest
+            .walk()
+            .is_ok_and(|mut walk| walk.any(|record| record.is_ok_and(|r| r.is_message())));
+        match self.end {
+            End::Host => {
+                let guest = self.peer_role();
+                let guest_lives = guest.is_held() && self.is_alive(guest);
+                if guest_lives || !undelivered {
+                    self.segment.unlink(directory);
+                }
+                role::give_up(mine, role, State::Closed);
+            }
+            End::Guest if self.peer_role().state == State::Closed && !undelivered => {
+                self.segment.unlink(directory);
+                role::give_up(mine, role, State::Closed);
+            }
+            End::Guest => role::give_up(mine, role, State::Free),
+        }
+        self.announce();
+    }
+}
+
+fn role_word(segment: &Segment, end: End) -> &AtomicU64 {
+    let prologue = segment.header::<Prologue>();
+    match end {
+        End::Host => &prologue.host,
+        End::Guest => &prologue.guest,
+    }
+}
+
+/// Opens a channel's file and checks all of its header. Gives its capacity too.
+fn open_checked(roster: &Roster, file: &str) -> Result<(Segment, u64)> {
+    let segment = Segment::open(roster.directory(), file, Some(Kind::Channel))?;
+    if segment.header::<Prologue>().roster.load(Relaxed) != roster.id() {
+        return Err(Error::ForeignRoster {
+            path: segment.path().to_string(),
+        });
+    }
+    let capacity = checked_capacity(&segment)?;
+    Ok((segment, capacity))
+}
+
+/// The capacity that the header states, if the file has just the size for it.
+pub(crate) fn checked_capacity(segment: &Segment) -> Result<u64> {
+    let capacity = segment.header::<ChannelHeader>().capacity.load(Relaxed);
+    let plausible = capacity.is_power_of_two()
+        && (LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity)
+        && segment.size() == PAGE as u64 + 2 * capacity;
+    if plausible {
+        Ok(capacity)
+    } else {
+        let offset = core::mem::offset_of!(ChannelHeader, capacity) as u64;
+        Err(Error::Corrupt {
+            path: segment.path().to_string(),
+            offset,
+        })
+    }
+}
+
+/// Makes the file, with the host's role claimed. `None` if another was faster.
+fn make(
+    roster: &Arc<Roster>,
+    name: &str,
+    file: &str,
+    plan: Plan,
+    stamp: Option<&TypeStamp>,
+) -> Result<Option<Attachment>> {
+    let size = PAGE as u64 + 2 * plan.capacity;
+    let mut claimed = None;
+    let made = Segment::create(
+        roster.directory(),
+        file,
+        Kind::Channel,
+        size,
+        roster.id(),
+        |segment| {
+            let header = segment.header::<ChannelHeader>();
+            header.capacity.store(plan.capacity, Relaxed);
+            header
+                .modes
+                .store(plan.host_mode.bits() | plan.guest_mode.bits() << 8, Relaxed);
+            if let Some(stamp) = stamp {
+                let _ = write_stamp(segment, name, stamp);
+            }
+            claimed = role::claim(&header.prologue.host, roster).ok();
+        },
+    )?;
+    let (Ok(segment), Some(claimed)) = (made, claimed) else {
+        return Ok(None);
+    };
+    let attachment = Attachment::new(roster, name, segment, plan.capacity, End::Host, claimed);
+    attachment.arrive(true)?;
+    Ok(Some(attachment))
+}
+
+fn check_stamp(segment: &Segment, name: &str, stamp: Option<&TypeStamp>) -> Result<()> {
+    let header = segment.header::<ChannelHeader>();
+    let found = header.type_hash.load(Acquire);
+    match stamp {
+        Some(stamp) if found != 0 && found != stamp.hash => Err(Error::TypeMismatch {
+            name: name.to_string(),
+            expected: stamp.name.clone(),
+            found: read_name(&header.type_name),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Stamps the channel, once for all: by one compare-exchange of the hash. The name follows, for
+/// errors and pictures.
+fn write_stamp(segment: &Segment, name: &str, stamp: &TypeStamp) -> Result<()> {
+    let header = segment.header::<ChannelHeader>();
+    if header
+        .type_hash
+        .compare_exchange(0, stamp.hash, AcqRel, Relaxed)
+        .is_ok()
+    {
+        write_name(&header.type_name, &stamp.name);
+    }
+    check_stamp(segment, name, Some(stamp))
+}
+
+/// Stores a name, cut to what fits, its length last.
+pub(crate) fn write_name(to: &SharedName, name: &str) {
+    let mut end = name.len().min(crate::layout::NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    for (word, chunk) in to.bytes.iter().zip(name.as_bytes()[..end].chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_ne_bytes(bytes), Relaxed);
+    }
+    to.len.store(end as u64, Release);
+}
+
+/// Reads a name, whatever lies there.
+pub(crate) fn read_name(from: &SharedName) -> String {
+    let len = (from.len.load(Relaxed) as usize).min(crate::layout::NAME_BYTES);
+    crate::sync::fence(Acquire);
+    let bytes: Vec<u8> = from
+        .bytes
+        .iter()
+        .flat_map(|w| w.load(Relaxed).to_ne_bytes())
+        .collect();
+    String::from_utf8_lossy(&bytes[..len]).into_owned()
+}
+
+/// Removes a channel that no living process holds. `false` if one does.
+pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> bool {
+    let prologue = segment.header::<Prologue>();
+    if prologue.roster.load(Relaxed) != roster.id() {
+        return false;
+    }
+    // CLOSED is final, so it need not be claimed.
+    let closed = |word| Role::load(word).state == State::Closed;
+    let host = match role::claim_to_sweep(&prologue.host, roster) {
+        Ok(claimed) => Some(claimed),
+        Err(_) if closed(&prologue.host) => None,
+        Err(_) => return false,
+    };
+    if role::claim_to_sweep(&prologue.guest, roster).is_ok() || closed(&prologue.guest) {
+        segment.unlink(roster.directory());
+        return true;
+    }
+    if let Some(claimed) = host {
+        role::restore(&prologue.host, claimed);
+    }
+    false
+}

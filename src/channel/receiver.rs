@@ -1,0 +1,716 @@
+//! The receiving half: the next record, and what to say when there is none.
+
+use super::{Held, Mode, PeerState, Stats, Wait, deadline_in};
+use crate::codec::{Codec, Message, Owned, Received};
+use crate::doorbell::{self, News, SLICE, Slept, Spinner};
+use crate::error::{Error, RecvError, Result, TryRecvError};
+use crate::ring::{Consumer, Peek, Record};
+use crate::role::State;
+use crate::sync::Ordering::*;
+use crate::sys::{self, ForkCanary};
+use core::fmt;
+use core::marker::PhantomData;
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// The receiving half of one end of a channel, in the active way: `recv` and its like. For the
+/// passive way, see [`on_receive`](Receiver::on_receive).
+///
+/// # When the other end goes
+/// What was sent is received first, whatever became of the sender. Then
+/// - `PeerDied` is reported once for each death, and the next call waits for a successor;
+/// - `PeerRestarted` is reported once for each successor, before its first message;
+/// - `Closed` is final: the host closed the channel, the runtime will not start that child again,
+///   or the other end dropped its [`Sender`](super::Sender) half;
+/// - a guest that left in order is nobody there *yet*: the call goes on waiting.
+///
+/// ```
+/// # let domain = format!("doc-receiver-{}", std::process::id());
+/// use ringlane::{Channel, TryRecvError};
+///
+/// let mut host = Channel::<str>::options().domain(&domain).create("log")?;
+/// let (_, mut receiver) = Channel::<str>::options().domain(&domain).open("log")?.split();
+/// assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+/// host.send("first")?;
+/// host.send("last")?;
+/// drop(host);
+/// assert_eq!(receiver.iter().collect::<Vec<_>>(), ["first", "last"]);
+/// # Ok::<(), ringlane::Error>(())
+/// ```
+pub struct Receiver<T: Message + ?Sized> {
+    consumer: Consumer,
+    canary: ForkCanary,
+    fences: bool,
+    gate: Gate,
+    wait: Wait,
+    spinner: Spinner,
+    scratch: Vec<u8>,
+    /// Epoch of the peer whose messages we expect; 0 while we know of none.
+    known: u32,
+    /// Epoch of the peer whose death was told.
+    told_dead: u32,
+    news: News,
+    /// Coarse clock at the last look at the peer.
+    looked: u64,
+    /// Ends a wait: the listener that owns us is to stop.
+    pub(crate) interrupted: Option<Arc<std::sync::atomic::AtomicBool>>,
+    pub(super) held: Arc<Held>,
+    message: PhantomData<fn(&T)>,
+}
+
+/// What a receiving call meets first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// Not used yet, so its mode is neither checked nor noted.
+    Fresh,
+    Open,
+    Corrupt,
+}
+
+/// The spinner for a way of waiting. On a machine with a single processor spinning only keeps the
+/// other side from running. That we may use only one ourselves says nothing: the peer has its own.
+pub(super) fn spinner(wait: Wait) -> Spinner {
+    static SEVERAL: OnceLock<bool> = OnceLock::new();
+    let several = *SEVERAL.get_or_init(|| sys::processors() > 1);
+    Spinner::new(several && wait != Wait::Sleep)
+}
+
+impl<T: Message + ?Sized> Receiver<T> {
+    pub(super) fn new(held: Arc<Held>, wait: Wait) -> Result<Self> {
+        let attachment = &held.attachment;
+        let peer = attachment.peer_role();
+        let known = if peer.is_held() { peer.epoch } else { 0 };
+        let consumer = attachment.consumer(known)?;
+        let news = News::none(consumer.ring().header());
+        Ok(Receiver {
+            consumer,
+            canary: attachment.roster().canary(),
+            fences: !sys::barrier().registered,
+            gate: Gate::Fresh,
+            wait,
+            spinner: spinner(wait),
+            scratch: Vec::new(),
+            known,
+            told_dead: 0,
+            news,
+            looked: 0,
+            interrupted: None,
+            held,
+            message: PhantomData,
+        })
+    }
+
+    /// Receives the next message, waiting for one.
+    ///
+    /// The message is taken before it is returned: a process killed while it works on a message
+    /// loses that one. See [`recv_ref`](Self::recv_ref) for the other way.
+    ///
+    /// # Errors
+    /// As the type's documentation says; `Stopping` once nothing is left and the runtime asked this
+    /// process to stop; `Decode` for a message that is no `T`, which is consumed; `ModeConflict` at
+    /// an end that only allows listening; `Forked`, `Corrupt`.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Owned<T>, RecvError> {
+        let record = match self.ready()? {
+            Some(record) => record,
+            None => self.wait_for_record(None).map_err(without_deadline)?,
+        };
+        self.take(record)
+    }
+
+    /// Receives the next message if there is one now.
+    ///
+    /// # Errors
+    /// `Empty`, or as [`recv`](Self::recv). A peer's death is looked for when the call finds
+    /// nothing, at most ten times a second.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Owned<T>, TryRecvError> {
+        match self.ready_or_why()? {
+            Some(record) => Ok(self.take(record)?),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Receives the next message, waiting for at most `timeout`, and never less.
+    ///
+    /// # Errors
+    /// `Empty` if there still was none then, or as [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Owned<T>, TryRecvError> {
+        let record = match self.ready()? {
+            Some(record) => record,
+            None => self.wait_for_record(Some(deadline_in(timeout)))?,
+        };
+        Ok(self.take(record)?)
+    }
+
+    /// Appends up to `max` messages to `out`: waits for the first, and takes what else is there.
+    /// Says how many they are.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), if there was no message before the error. A message that does not
+    /// decode ends the batch and is reported by the next call.
+    pub fn recv_many(&mut self, out: &mut Vec<Owned<T>>, max: usize) -> Result<usize, RecvError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let first = self.recv()?;
+        out.push(first);
+        let mut count = 1;
+        while count < max {
+            let Peek::Record(record) = self.consumer.peek() else {
+                break;
+            };
+            match self.decode(record) {
+                Ok(value) => out.push(value),
+                Err(_) => break,
+            }
+            self.consumer.pass(record);
+            count += 1;
+        }
+        if count > 1 {
+            self.consumer.publish();
+            self.ring();
+        }
+        Ok(count)
+    }
+
+    /// Receives until the end: passes over `PeerDied`, `PeerRestarted` and messages that do not
+    /// decode, and ends at `Closed`, `Stopping` and whatever else ends all receiving.
+    pub fn iter(&mut self) -> Iter<'_, T> {
+        Iter(self)
+    }
+
+    /// Receives what is there now; otherwise as [`iter`](Self::iter).
+    pub fn try_iter(&mut self) -> TryIter<'_, T> {
+        TryIter(self)
+    }
+
+    /// The next message in place, waiting for one. It counts as received when the guard is
+    /// dropped: a process killed before that leaves it to its successor, marked
+    /// [`redelivered`](RecvRef::redelivered).
+    ///
+    /// ```
+    /// # let domain = format!("doc-recv-ref-{}", std::process::id());
+    /// use ringlane::Channel;
+    ///
+    /// let mut host = Channel::<[u8]>::options().domain(&domain).create("orders")?;
+    /// let mut guest = Channel::<[u8]>::options().domain(&domain).open("orders")?;
+    /// host.send(*b"42 apples")?;
+    ///
+    /// let order = guest.recv_ref()?;
+    /// let mut number = [0; 2];
+    /// order.copy_to(0, &mut number)?;
+    /// assert_eq!(&number, b"42");
+    /// order.keep(); // Not dealt with: it is still there.
+    ///
+    /// assert_eq!(guest.recv_ref()?.get()?, b"42 apples");
+    /// assert!(guest.try_recv().is_err());
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), but for `Decode`.
+    pub fn recv_ref(&mut self) -> Result<RecvRef<'_, T>, RecvError> {
+        let record = match self.ready()? {
+            Some(record) => record,
+            None => self.wait_for_record(None).map_err(without_deadline)?,
+        };
+        Ok(self.lend(record))
+    }
+
+    /// As [`recv_ref`](Self::recv_ref), if there is a message now.
+    ///
+    /// # Errors
+    /// `Empty`, or as `recv_ref`.
+    pub fn try_recv_ref(&mut self) -> Result<RecvRef<'_, T>, TryRecvError> {
+        match self.ready_or_why()? {
+            Some(record) => Ok(self.lend(record)),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Counters of this direction.
+    pub fn stats(&self) -> Stats {
+        let ring = self.consumer.ring();
+        Stats::of(ring.header(), ring.capacity())
+    }
+
+    /// The channel's name.
+    pub(crate) fn name(&self) -> &str {
+        self.held.attachment.name()
+    }
+
+    /// The mode that this end allows.
+    pub(crate) fn mode(&self) -> Mode {
+        self.held.attachment.mode()
+    }
+
+    /// From now on this is a listener's, or not any more.
+    pub(crate) fn enter(&mut self, mode: Mode) {
+        self.consumer
+            .ring()
+            .header()
+            .consumer
+            .mode
+            .store(mode.bits(), Relaxed);
+        self.gate = if mode == Mode::Passive {
+            Gate::Open
+        } else {
+            Gate::Fresh
+        };
+    }
+
+    /// Wakes whoever waits in this receiver, from another thread.
+    pub(crate) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let ring = self.consumer.ring().clone();
+        move || doorbell::announce(ring.header())
+    }
+
+    /// The next record if it is there. What every call begins with.
+    #[inline(always)]
+    fn ready(&mut self) -> Result<Option<Record>, RecvError> {
+        if self.canary.forked() {
+            return Err(RecvError::Forked);
+        }
+        if self.gate != Gate::Open {
+            self.pass_gate()?;
+        }
+        match self.consumer.peek() {
+            Peek::Record(record) => Ok(Some(record)),
+            Peek::Empty => Ok(None),
+            other => self.unusual(other),
+        }
+    }
+
+    /// The same, and if there is none, now and then, whether somebody is left to send.
+    #[inline(always)]
+    fn ready_or_why(&mut self) -> Result<Option<Record>, RecvError> {
+        match self.ready()? {
+            None => self.look_if_due(),
+            some => Ok(some),
+        }
+    }
+
+    #[cold]
+    fn pass_gate(&mut self) -> Result<(), RecvError> {
+        if self.gate == Gate::Corrupt {
+            return Err(self.corrupt());
+        }
+        let mode = self.mode();
+        if mode == Mode::Passive {
+            return Err(RecvError::ModeConflict {
+                name: self.name().to_string(),
+                mode,
+            });
+        }
+        self.consumer
+            .ring()
+            .header()
+            .consumer
+            .mode
+            .store(Mode::Active.bits(), Relaxed);
+        self.gate = Gate::Open;
+        Ok(())
+    }
+
+    #[cold]
+    fn corrupt(&mut self) -> RecvError {
+        self.gate = Gate::Corrupt;
+        let path = self.held.attachment.path().to_string();
+        RecvError::Corrupt {
+            path,
+            offset: self.consumer.position(),
+        }
+    }
+
+    /// A record of another incarnation is next, or nonsense.
+    #[cold]
+    fn unusual(&mut self, peek: Peek) -> Result<Option<Record>, RecvError> {
+        let mut peek = peek;
+        loop {
+            match peek {
+                Peek::Record(record) => return Ok(Some(record)),
+                Peek::Empty => return Ok(None),
+                Peek::Corrupt => return Err(self.corrupt()),
+                Peek::Epoch(epoch) => self.meet(epoch)?,
+            }
+            peek = self.consumer.peek();
+        }
+    }
+
+    /// What comes next is from `epoch`: says so once, unless it is the first peer we know of.
+    fn meet(&mut self, epoch: u32) -> Result<(), RecvError> {
+        let first = self.known == 0;
+        if !first && self.told_dead != self.known {
+            let role = self.held.attachment.peer_role();
+            if role.epoch == epoch && role.state == State::Succeeded {
+                return Err(self.tell_death(self.known));
+            }
+        }
+        self.known = epoch;
+        self.consumer.expect(epoch);
+        if first {
+            Ok(())
+        } else {
+            Err(RecvError::PeerRestarted { generation: epoch })
+        }
+    }
+
+    fn tell_death(&mut self, epoch: u32) -> RecvError {
+        self.told_dead = epoch;
+        RecvError::PeerDied {
+            pid: self.held.attachment.peer_pid(epoch),
+        }
+    }
+
+    /// Looks at the peer if something was announced, or a slice passed since the last look.
+    fn look_if_due(&mut self) -> Result<Option<Record>, RecvError> {
+        let now = sys::coarse_nanos();
+        let due = now.saturating_sub(self.looked) >= SLICE.as_nanos() as u64;
+        // Both are asked, so that the news is noted.
+        if self.news.arrived(self.consumer.ring().header()) | due {
+            self.looked = now;
+            return self.look();
+        }
+        Ok(None)
+    }
+
+    /// The ring was empty: what became of the peer? Looks at the role word, then at the ring again;
+    /// only if that is still empty is there anything to say.
+    #[cold]
+    fn look(&mut self) -> Result<Option<Record>, RecvError> {
+        let attachment = self.held.attachment.clone();
+        let role = attachment.peer_role();
+        let dead = role.is_held() && !attachment.is_alive(role);
+        let sender_gone = {
+            let closed = self.consumer.ring().header().producer.closed.load(Acquire);
+            role.is_held() && closed == u64::from(role.epoch)
+        };
+        let stopping = attachment.stopping();
+        let peek = self.consumer.peek();
+        if !matches!(peek, Peek::Empty) {
+            return self.unusual(peek);
+        }
+        if role.is_held() && role.epoch != self.known {
+            self.meet(role.epoch)?;
+        }
+        if dead && self.told_dead != role.epoch {
+            return Err(self.tell_death(role.epoch));
+        }
+        if role.state == State::Closed || sender_gone {
+            self.news.forget();
+            return Err(RecvError::Closed);
+        }
+        if stopping {
+            self.news.forget();
+            return Err(RecvError::Stopping);
+        }
+        Ok(None)
+    }
+
+    /// Waits for a record. The inner `None` is a moment too late to be expressed.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_record(
+        &mut self,
+        deadline: Option<Option<Instant>>,
+    ) -> Result<Record, TryRecvError> {
+        let ring = self.consumer.ring().clone();
+        let header = ring.header();
+        loop {
+            let consumer = &self.consumer;
+            if self.spinner.spin(|| consumer.is_ready()) {
+                if let Some(record) = self.ready()? {
+                    return Ok(record);
+                }
+            }
+            if let Some(record) = self.look_if_due()? {
+                return Ok(record);
+            }
+            if self.is_interrupted() {
+                return Err(TryRecvError::Empty);
+            }
+            let left = deadline
+                .flatten()
+                .map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                // Whatever came at the last moment still counts.
+                return self.ready()?.ok_or(TryRecvError::Empty);
+            }
+            if self.wait == Wait::Spin {
+                std::thread::yield_now();
+            } else {
+                self.sleep(header, left.min(SLICE));
+            }
+            if let Some(record) = self.ready()? {
+                return Ok(record);
+            }
+        }
+    }
+
+    fn sleep(&self, header: &crate::layout::RingHeader, timeout: Duration) {
+        let line = &header.consumer;
+        line.sleeps
+            .store(line.sleeps.load(Relaxed).wrapping_add(1), Relaxed);
+        let attachment = &self.held.attachment;
+        let slept = doorbell::sleep(
+            &header.sleepers.consumer,
+            timeout,
+            || attachment.peer_is_registered(),
+            || self.consumer.is_ready() || self.news.pending(header),
+        );
+        if slept == Slept::Rescued {
+            line.rescues
+                .store(line.rescues.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let interrupted = self.interrupted.as_ref();
+        interrupted.is_some_and(|i| i.load(std::sync::atomic::Ordering::Acquire))
+    }
+
+    pub(super) fn wait_peer(&self, timeout: Duration) -> Result<()> {
+        let attachment = &self.held.attachment;
+        let deadline = deadline_in(timeout);
+        let header = self.consumer.ring().header();
+        loop {
+            // Noted before the look, so that what happens after it ends the sleep.
+            let mut news = News::none(header);
+            news.arrived(header);
+            if self.canary.forked() {
+                return Err(Error::Forked);
+            }
+            match attachment.peer() {
+                PeerState::Alive { .. } => return Ok(()),
+                PeerState::Closed => return Err(Error::Closed),
+                PeerState::Absent | PeerState::Dead { .. } => {}
+            }
+            if attachment.stopping() {
+                return Err(Error::Stopping);
+            }
+            let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(Error::Timeout);
+            }
+            doorbell::sleep(
+                &header.sleepers.consumer,
+                left.min(SLICE),
+                || attachment.peer_is_registered(),
+                || news.pending(header),
+            );
+        }
+    }
+
+    /// Takes the record and makes a value of it.
+    #[inline(always)]
+    fn take(&mut self, record: Record) -> Result<Owned<T>, RecvError> {
+        let value = self.decode(record);
+        self.consumer.release(record);
+        self.ring();
+        value
+    }
+
+    #[inline(always)]
+    fn decode(&mut self, record: Record) -> Result<Owned<T>, RecvError> {
+        let received = Received {
+            consumer: &self.consumer,
+            record,
+            scratch: &mut self.scratch,
+        };
+        match T::Codec::decode(received) {
+            Ok(value) => Ok(value),
+            Err(why) => Err(RecvError::Decode(why)),
+        }
+    }
+
+    /// Rings for a producer that waits for room.
+    #[inline(always)]
+    fn ring(&self) {
+        let header = self.consumer.ring().header();
+        doorbell::ring(&header.sleepers.producer, header, self.fences);
+    }
+
+    fn lend(&mut self, record: Record) -> RecvRef<'_, T> {
+        let redelivered = self.consumer.redelivered(&record);
+        self.consumer.mark_seen(&record);
+        RecvRef {
+            receiver: self,
+            record,
+            redelivered,
+            keep: false,
+        }
+    }
+}
+
+/// Without a deadline only an interruption ends a wait with nothing, and that says so as a stop.
+#[cold]
+fn without_deadline(error: TryRecvError) -> RecvError {
+    match error {
+        TryRecvError::Recv(error) => error,
+        TryRecvError::Empty => RecvError::Stopping,
+    }
+}
+
+/// A message in place, in the ring. It counts as received when this is dropped, unless by a panic.
+/// See [`Receiver::recv_ref`].
+pub struct RecvRef<'a, T: Message + ?Sized> {
+    receiver: &'a mut Receiver<T>,
+    record: Record,
+    redelivered: bool,
+    keep: bool,
+}
+
+impl<T: Message + ?Sized> RecvRef<'_, T> {
+    /// Bytes of the message, as its codec made them.
+    pub fn len(&self) -> usize {
+        self.record.len()
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the message out and makes a value of it.
+    ///
+    /// # Errors
+    /// `Decode`.
+    pub fn get(&self) -> Result<Owned<T>> {
+        let mut scratch = Vec::new();
+        let received = Received {
+            consumer: &self.receiver.consumer,
+            record: self.record,
+            scratch: &mut scratch,
+        };
+        T::Codec::decode(received).map_err(Error::Decode)
+    }
+
+    /// Fills `out` from position `at` of the message on.
+    ///
+    /// # Errors
+    /// `TooLarge` if the message ends before `out` is full.
+    pub fn copy_to(&self, at: usize, out: &mut [u8]) -> Result<()> {
+        let end = at.saturating_add(out.len());
+        if end > self.len() {
+            return Err(Error::TooLarge {
+                len: end as u64,
+                max: self.len() as u64,
+            });
+        }
+        self.receiver.consumer.copy(&self.record, at, out);
+        Ok(())
+    }
+
+    /// Where the message lies in the stream of this direction, in bytes since the channel was made.
+    /// No two messages have one position, and a message that comes again has the same one.
+    pub fn position(&self) -> u64 {
+        self.record.position()
+    }
+
+    /// Whether a process that died had been handed this message, so that it *may* have been dealt
+    /// with.
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// Leaves the message in the ring: the next call hands it out again.
+    pub fn keep(mut self) {
+        self.keep = true;
+    }
+
+    /// The message where it lies, 8-aligned.
+    ///
+    /// # Safety
+    /// Nobody may write to these bytes while the slice lives. No honest process does; a process of
+    /// the same user that scribbles over the segment would make it undefined behaviour.
+    #[allow(unsafe_code)]
+    pub unsafe fn as_bytes(&self) -> &[u8] {
+        let at = self.receiver.consumer.payload(&self.record, 0).as_ptr();
+        // SAFETY: a record was checked to end within the ring, and is not reused before the guard
+        // goes; the caller vouches for the rest.
+        unsafe { core::slice::from_raw_parts(at.cast(), self.len()) }
+    }
+}
+
+impl<T: Message + ?Sized> Drop for RecvRef<'_, T> {
+    fn drop(&mut self) {
+        if !self.keep && !std::thread::panicking() && !self.receiver.canary.forked() {
+            self.receiver.consumer.release(self.record);
+            self.receiver.ring();
+        }
+    }
+}
+
+impl<T: Message + ?Sized> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let attachment = &self.held.attachment;
+        if attachment.roster().forked() {
+            return;
+        }
+        let split = self.held.split.load(std::sync::atomic::Ordering::Relaxed);
+        if split && Arc::strong_count(&self.held) > 1 {
+            let line = &self.consumer.ring().header().consumer;
+            line.closed.store(u64::from(attachment.epoch()), Release);
+            attachment.announce();
+        }
+    }
+}
+
+/// What [`Receiver::iter`] gives.
+#[derive(Debug)]
+pub struct Iter<'a, T: Message + ?Sized>(&'a mut Receiver<T>);
+
+impl<T: Message + ?Sized> Iterator for Iter<'_, T> {
+    type Item = Owned<T>;
+
+    fn next(&mut self) -> Option<Owned<T>> {
+        loop {
+            match self.0.recv() {
+                Ok(value) => return Some(value),
+                Err(error) if is_passed_over(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// What [`Receiver::try_iter`] gives.
+#[derive(Debug)]
+pub struct TryIter<'a, T: Message + ?Sized>(&'a mut Receiver<T>);
+
+impl<T: Message + ?Sized> Iterator for TryIter<'_, T> {
+    type Item = Owned<T>;
+
+    fn next(&mut self) -> Option<Owned<T>> {
+        loop {
+            match self.0.try_recv() {
+                Ok(value) => return Some(value),
+                Err(TryRecvError::Recv(error)) if is_passed_over(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// What does not end an iterator or a listener.
+pub(crate) fn is_passed_over(error: &RecvError) -> bool {
+    matches!(
+        error,
+        RecvError::PeerDied { .. } | RecvError::PeerRestarted { .. } | RecvError::Decode(_)
+    )
+}
+
+impl<T: Message + ?Sized> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receiver({:?})", self.name())
+    }
+}
+
+impl<T: Message + ?Sized> fmt::Debug for RecvRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecvRef({} bytes at {})", self.len(), self.position())
+    }
+}

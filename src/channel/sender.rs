@@ -1,0 +1,490 @@
+//! The sending half.
+
+use super::{Held, Stats, Wait, deadline_in};
+use crate::codec::{Codec, Message};
+use crate::doorbell::{self, News, SLICE, Slept, Spinner};
+use crate::error::{SendError, TrySendError};
+use crate::ring::{Claim, Producer, Refusal};
+use crate::role::State;
+use crate::sync::Ordering::*;
+use crate::sys::{self, ForkCanary};
+use core::borrow::Borrow;
+use core::fmt;
+use core::marker::PhantomData;
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The sending half of one end of a channel.
+///
+/// A message is sent once `send` returned `Ok`: it will be offered to this or the next holder of
+/// the other end, and survives the sender's death. While the other end is awake and there is room,
+/// sending makes no system call and no allocation.
+///
+/// ```
+/// # let domain = format!("doc-sender-{}", std::process::id());
+/// use ringlane::Channel;
+///
+/// let (mut sender, _receiver) = Channel::<u64>::options().domain(&domain).create("ticks")?.split();
+/// let mut guest = Channel::<u64>::options().domain(&domain).open("ticks")?;
+/// sender.send_all([1, 2, 3])?;
+/// assert_eq!(guest.try_iter().sum::<u64>(), 6);
+/// # Ok::<(), ringlane::Error>(())
+/// ```
+pub struct Sender<T: Message + ?Sized> {
+    producer: Producer,
+    canary: ForkCanary,
+    /// This process is not registered for the asymmetric fence.
+    fences: bool,
+    /// The ring said something impossible; it is not believed again.
+    corrupt: bool,
+    news: News,
+    wait: Wait,
+    spinner: Spinner,
+    /// For codecs that put the bytes together first.
+    scratch: Vec<u8>,
+    pub(super) held: Arc<Held>,
+    message: PhantomData<fn(&T)>,
+}
+
+/// Why nothing was sent, before the value is put back into it.
+enum Failure {
+    Full,
+    Closed,
+    PeerDied(u32),
+    Stopping,
+    Forked,
+    Corrupt,
+    TooLarge(usize),
+    Encode(String),
+}
+
+impl<T: Message + ?Sized> Sender<T> {
+    pub(super) fn new(held: Arc<Held>, wait: Wait) -> crate::Result<Self> {
+        let producer = held.attachment.producer()?;
+        let news = News::none(producer.ring().header());
+        Ok(Sender {
+            producer,
+            canary: held.attachment.roster().canary(),
+            fences: !sys::barrier().registered,
+            corrupt: false,
+            news,
+            wait,
+            spinner: super::receiver::spinner(wait),
+            scratch: Vec::new(),
+            held,
+            message: PhantomData,
+        })
+    }
+
+    /// Sends a message, waiting for room if the ring is full.
+    ///
+    /// A `T` or a `&T` is sent alike. With nobody at the other end, or a dead process, messages
+    /// queue while there is room.
+    ///
+    /// # Errors
+    /// `Closed` once the other end is closed or dropped its receiver; `TooLarge` and `Encode`
+    /// before anything is written; with a full ring `PeerDied` if the other end's process is dead,
+    /// and `Stopping`; `Forked`, `Corrupt`. The value comes back in each.
+    #[inline]
+    pub fn send<V: Borrow<T>>(&mut self, value: V) -> Result<(), SendError<V>> {
+        match self.send_now(value.borrow()) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.send_slowly(value, failure, None).map_err(|e| match e {
+                TrySendError::Send(e) => e,
+                TrySendError::Full(_) => unreachable!("without a deadline, full is waited for"),
+            }),
+        }
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// `Full`, or as [`send`](Self::send).
+    #[inline]
+    pub fn try_send<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
+        match self.send_now(value.borrow()) {
+            Ok(()) => Ok(()),
+            Err(Failure::Full) => {
+                self.count_full();
+                match self.look() {
+                    Err(failure) => Err(self.failed(failure, value)),
+                    Ok(()) => Err(TrySendError::Full(value)),
+                }
+            }
+            Err(failure) => Err(self.failed(failure, value)),
+        }
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`, and never less.
+    ///
+    /// # Errors
+    /// `Full` if there still was no room then, or as [`send`](Self::send).
+    pub fn send_timeout<V: Borrow<T>>(
+        &mut self,
+        value: V,
+        timeout: Duration,
+    ) -> Result<(), TrySendError<V>> {
+        match self.send_now(value.borrow()) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.send_slowly(value, failure, Some(deadline_in(timeout))),
+        }
+    }
+
+    /// Sends all that `values` yields, in order, waiting for room where need be. Says how many
+    /// that were. The receiver is rung at most once for as many as fit the ring.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), with the value that was not sent; those before it were.
+    pub fn send_all<V: Borrow<T>>(
+        &mut self,
+        values: impl IntoIterator<Item = V>,
+    ) -> Result<usize, SendError<V>> {
+        let mut count = 0;
+        for value in values {
+            // The ring is quiet until the end, or until it is full.
+            if let Err(failure) = self.put(value.borrow()) {
+                self.ring();
+                match self.send_slowly(value, failure, None) {
+                    Ok(()) => {}
+                    Err(TrySendError::Send(e)) => return Err(e),
+                    Err(TrySendError::Full(_)) => {
+                        unreachable!("without a deadline, full is waited for")
+                    }
+                }
+            }
+            count += 1;
+        }
+        self.ring();
+        Ok(count)
+    }
+
+    /// Counters of this direction.
+    pub fn stats(&self) -> Stats {
+        let ring = self.producer.ring();
+        Stats::of(ring.header(), ring.capacity())
+    }
+
+    #[inline(always)]
+    fn send_now(&mut self, value: &T) -> Result<(), Failure> {
+        self.put(value)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Commits a message without ringing.
+    #[inline(always)]
+    fn put(&mut self, value: &T) -> Result<(), Failure> {
+        self.check()?;
+        let producer = &mut self.producer;
+        let put = T::Codec::encode(value, &mut self.scratch, |bytes| {
+            let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
+            producer.write(&claim, 0, bytes);
+            producer.commit(claim, bytes.len());
+            Ok(())
+        });
+        match put {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err((refusal, len))) => Err(self.refused(refusal, len)),
+            Err(why) => Err(Failure::Encode(why)),
+        }
+    }
+
+    /// What every operation asks first: two private loads, and one of a line that both sides keep.
+    #[inline(always)]
+    fn check(&mut self) -> Result<(), Failure> {
+        if self.canary.forked() {
+            return Err(Failure::Forked);
+        }
+        if self.news.arrived(self.producer.ring().header()) {
+            self.look_for_close()?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn ring(&mut self) {
+        let header = self.producer.ring().header();
+        if doorbell::ring(&header.sleepers.consumer, header, self.fences) {
+            // A moment to see how full the ring is; what is wrong with it shows when it matters.
+            let _ = self.producer.refresh();
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, refusal: Refusal, len: usize) -> Failure {
+        match refusal {
+            Refusal::Full => Failure::Full,
+            Refusal::TooLarge => Failure::TooLarge(len),
+            Refusal::Corrupt => {
+                self.corrupt = true;
+                Failure::Corrupt
+            }
+        }
+    }
+
+    /// The other end may have been closed, or its receiver dropped.
+    #[cold]
+    fn look_for_close(&mut self) -> Result<(), Failure> {
+        if self.corrupt {
+            self.news.forget();
+            return Err(Failure::Corrupt);
+        }
+        let attachment = &self.held.attachment;
+        let role = attachment.peer_role();
+        let closed = self.producer.ring().header().consumer.closed.load(Acquire);
+        if role.state == State::Closed || (role.is_held() && closed == u64::from(role.epoch)) {
+            // To be found again by the next call.
+            self.news.forget();
+            return Err(Failure::Closed);
+        }
+        Ok(())
+    }
+
+    /// The ring is full: is anybody left to make room, and are we to wait?
+    fn look(&mut self) -> Result<(), Failure> {
+        self.look_for_close()?;
+        let attachment = &self.held.attachment;
+        let role = attachment.peer_role();
+        if role.is_held() && !attachment.is_alive(role) {
+            return Err(Failure::PeerDied(attachment.peer_pid(role.epoch)));
+        }
+        if attachment.stopping() {
+            Err(Failure::Stopping)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn count_full(&mut self) {
+        let full = &self.producer.ring().header().producer.full;
+        full.store(full.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// After a first try failed with `failure`. Without a deadline it never fails with `Full`; the
+    /// inner `None` is a moment too late to be expressed.
+    #[cold]
+    #[inline(never)]
+    fn send_slowly<V: Borrow<T>>(
+        &mut self,
+        value: V,
+        failure: Failure,
+        deadline: Option<Option<Instant>>,
+    ) -> Result<(), TrySendError<V>> {
+        let mut failure = failure;
+        if matches!(failure, Failure::Full) {
+            self.count_full();
+        }
+        loop {
+            if !matches!(failure, Failure::Full) {
+                return Err(self.failed(failure, value));
+            }
+            let waited = self.wait_for_room(deadline.flatten());
+            // Whatever ended the wait, room counts first.
+            match self.send_now(value.borrow()) {
+                Ok(()) => return Ok(()),
+                Err(Failure::Full) => {}
+                Err(other) => return Err(self.failed(other, value)),
+            }
+            match waited {
+                Ok(true) => failure = Failure::Full,
+                Ok(false) => return Err(TrySendError::Full(value)),
+                Err(other) => failure = other,
+            }
+        }
+    }
+
+    /// Waits until `head` moved, something happened, or a slice passed. `Ok(false)` at the deadline.
+    fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
+        let ring = self.producer.ring().clone();
+        let header = ring.header();
+        // The head with which the ring was found full.
+        let full_at = self.producer.seen_head();
+        let moved = || header.consumer.head.load(Acquire) != full_at;
+        if self.spinner.spin(moved) {
+            return Ok(true);
+        }
+        self.look()?;
+        let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(false);
+        }
+        if self.wait == Wait::Spin {
+            std::thread::yield_now();
+            return Ok(true);
+        }
+        let news = self.news;
+        let line = &header.producer;
+        line.sleeps
+            .store(line.sleeps.load(Relaxed).wrapping_add(1), Relaxed);
+        let bell = &header.sleepers.producer;
+        let attachment = &self.held.attachment;
+        let slept = doorbell::sleep(
+            bell,
+            left.min(SLICE),
+            || attachment.peer_is_registered(),
+            || moved() || news.pending(header),
+        );
+        if slept == Slept::Rescued {
+            line.rescues
+                .store(line.rescues.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn failed<V>(&mut self, failure: Failure, value: V) -> TrySendError<V> {
+        let error = match failure {
+            Failure::Full => return TrySendError::Full(value),
+            Failure::Closed => SendError::Closed(value),
+            Failure::PeerDied(pid) => SendError::PeerDied { pid, value },
+            Failure::Stopping => SendError::Stopping(value),
+            Failure::Forked => SendError::Forked(value),
+            Failure::Corrupt => {
+                self.news.forget();
+                let path = self.held.attachment.path().to_string();
+                SendError::Corrupt {
+                    path,
+                    offset: self.producer.position(),
+                    value,
+                }
+            }
+            Failure::TooLarge(len) => SendError::TooLarge {
+                len,
+                max: self.producer.ring().max_len(),
+                value,
+            },
+            Failure::Encode(why) => SendError::Encode { why, value },
+        };
+        TrySendError::Send(error)
+    }
+}
+
+impl Sender<[u8]> {
+    /// Room for a message of up to `len` bytes, to be written in place.
+    ///
+    /// ```
+    /// # let domain = format!("doc-loan-{}", std::process::id());
+    /// use ringlane::Channel;
+    ///
+    /// let mut host = Channel::<[u8]>::options().domain(&domain).create("frames")?;
+    /// let mut guest = Channel::<[u8]>::options().domain(&domain).open("frames")?;
+    /// let mut loan = host.loan(1024)?;
+    /// loan.put(0, b"head")?;
+    /// loan.put(4, b"tail")?;
+    /// loan.commit(8)?;
+    /// assert_eq!(guest.recv()?, b"headtail");
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Full` if there is no room now, or as [`send`](Self::send).
+    pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, TrySendError<()>> {
+        if let Err(failure) = self.check() {
+            return Err(self.failed(failure, ()));
+        }
+        match self.producer.claim(len) {
+            Ok(claim) => Ok(Loan {
+                sender: self,
+                claim,
+            }),
+            Err(refusal) => {
+                let failure = self.refused(refusal, len);
+                Err(self.failed(failure, ()))
+            }
+        }
+    }
+}
+
+/// Room for a message that is written in place and sent by [`commit`](Loan::commit). Dropped
+/// before that, it leaves no trace. See [`Sender::loan`].
+pub struct Loan<'a> {
+    sender: &'a mut Sender<[u8]>,
+    claim: Claim,
+}
+
+impl Loan<'_> {
+    /// Bytes that fit.
+    pub fn len(&self) -> usize {
+        self.claim.len()
+    }
+
+    /// Whether no byte fits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies `bytes` to position `at` of the message. Any position will do; multiples of 8 are
+    /// the fastest.
+    ///
+    /// # Errors
+    /// `TooLarge` if they do not fit.
+    pub fn put(&mut self, at: usize, bytes: &[u8]) -> crate::Result<()> {
+        self.check(at.saturating_add(bytes.len()))?;
+        self.sender.producer.overwrite(&self.claim, at, bytes);
+        Ok(())
+    }
+
+    /// Sends the first `len` bytes. Those that were not written hold what lay there before: zeros,
+    /// or pieces of earlier messages of this direction.
+    ///
+    /// # Errors
+    /// `TooLarge` if the loan is smaller; nothing is sent then.
+    pub fn commit(self, len: usize) -> crate::Result<()> {
+        self.check(len)?;
+        self.sender.producer.commit(self.claim, len);
+        self.sender.ring();
+        Ok(())
+    }
+
+    fn check(&self, end: usize) -> crate::Result<()> {
+        let max = self.claim.len();
+        if end <= max {
+            Ok(())
+        } else {
+            Err(crate::Error::TooLarge {
+                len: end as u64,
+                max: max as u64,
+            })
+        }
+    }
+
+    /// Where the message lies, for writing it without a copy; 8-aligned, good for
+    /// [`len`](Loan::len) bytes as long as the loan lives.
+    ///
+    /// # Safety
+    /// Deriving a reference from the pointer claims that nobody else touches these bytes while it
+    /// lives. No honest process does before the loan is committed; a process of the same user that
+    /// scribbles over the segment would make it undefined behaviour.
+    #[allow(unsafe_code)]
+    pub unsafe fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.sender.producer.payload(&self.claim, 0).as_ptr().cast()
+    }
+}
+
+impl<T: Message + ?Sized> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let attachment = &self.held.attachment;
+        if attachment.roster().forked() {
+            return;
+        }
+        let split = self.held.split.load(std::sync::atomic::Ordering::Relaxed);
+        if split && Arc::strong_count(&self.held) > 1 {
+            let line = &self.producer.ring().header().producer;
+            line.closed.store(u64::from(attachment.epoch()), Release);
+            attachment.announce();
+        }
+    }
+}
+
+impl<T: Message + ?Sized> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sender({:?})", self.held.attachment.name())
+    }
+}
+
+impl fmt::Debug for Loan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loan({} bytes)", self.len())
+    }
+}

@@ -1,0 +1,210 @@
+//! A domain: a directory `ringlane-UID/DOMAIN/` (mode 0700) in `/dev/shm`, or in `RINGLANE_DIR`,
+//! with one file for each channel. The file system is the registry: a name that `ls`, `dump` and a
+//! restarted child can find, and that is still there after a crash.
+
+use crate::error::{Error, Result};
+use crate::segment::check_owner;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// The domain of those who name none, unless `RINGLANE_DOMAIN` does.
+pub(crate) const DEFAULT: &str = "default";
+/// Ending of a channel's file.
+pub(crate) const CHANNEL: &str = ".channel";
+/// File name of the roster.
+pub(crate) const ROSTER: &str = "roster";
+/// File name of the control segment of the domain's main process and its children.
+pub(crate) const RUNTIME: &str = "runtime";
+
+/// An open domain directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+    domain: String,
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The directory in which this user's domains lie.
+pub(crate) fn base() -> PathBuf {
+    let place = std::env::var_os("RINGLANE_DIR").filter(|dir| !dir.is_empty());
+    let place = place.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
+    place.join(format!("ringlane-{}", rustix::process::geteuid().as_raw()))
+}
+
+/// The domain that a call without one means.
+pub(crate) fn default_domain() -> String {
+    match std::env::var("RINGLANE_DOMAIN") {
+        Ok(domain) if !domain.is_empty() => domain,
+        _ => DEFAULT.to_string(),
+    }
+}
+
+/// Checks a name of a domain, channel or child.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.len() <= 100 && name.bytes().all(ok) {
+        Ok(())
+    } else {
+        Err(Error::BadName {
+            name: name.to_string(),
+        })
+    }
+}
+
+impl Directory {
+    /// Opens the directory of `domain`, `NotFound` if there is none.
+    pub(crate) fn open(domain: &str) -> Result<Directory> {
+        check_name(domain)?;
+        let base = base();
+        let top = open_checked(CWD, &base, &base).map_err(|e| not_found(e, domain))?;
+        let path = base.join(domain);
+        let fd = open_checked(top.as_fd(), Path::new(domain), &path)
+            .map_err(|e| not_found(e, domain))?;
+        Ok(Directory {
+            fd,
+            path,
+            domain: domain.to_string(),
+        })
+    }
+
+    /// Opens the directory of `domain`, making it if there is none.
+    pub(crate) fn open_or_create(domain: &str) -> Result<Directory> {
+        check_name(domain)?;
+        let base = base();
+        // Whoever leaves last removes both directories, perhaps between two steps of ours.
+        for _ in 0..100 {
+            make(CWD, &base, &base)?;
+            let top = match open_checked(CWD, &base, &base) {
+                Err(Error::Io { source, .. }) if is_gone(&source) => continue,
+                other => other?,
+            };
+            let path = base.join(domain);
+            match make(top.as_fd(), Path::new(domain), &path) {
+                Err(Error::Io { source, .. }) if is_gone(&source) => continue,
+                other => other?,
+            }
+            match open_checked(top.as_fd(), Path::new(domain), &path) {
+                Err(Error::Io { source, .. }) if is_gone(&source) => continue,
+                Ok(fd) => {
+                    return Ok(Directory {
+                        fd,
+                        path,
+                        domain: domain.to_string(),
+                    });
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(Error::io(base.join(domain), Errno::NOENT))
+    }
+
+    pub(crate) fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it, for messages.
+    pub(crate) fn file(&self, name: &str) -> String {
+        crate::error::display(self.path.join(name))
+    }
+
+    /// The names in it, sorted.
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
+        list(self.fd.as_fd(), &self.path)
+    }
+
+    /// The channels in it, sorted.
+    pub(crate) fn channels(&self) -> Result<Vec<String>> {
+        let names = self.list()?.into_iter();
+        Ok(names
+            .filter_map(|n| n.strip_suffix(CHANNEL).map(str::to_string))
+            .collect())
+    }
+
+    /// Removes the directory if it is empty, and the user's directory if that is empty then.
+    pub(crate) fn remove_if_empty(&self) {
+        let _ = std::fs::remove_dir(&self.path);
+        if let Some(base) = self.path.parent() {
+            let _ = std::fs::remove_dir(base);
+        }
+    }
+}
+
+/// The domains of this user, sorted. None is not an error.
+pub(crate) fn list_domains() -> Result<Vec<String>> {
+    let base = base();
+    match open_checked(CWD, &base, &base) {
+        Ok(fd) => list(fd.as_fd(), &base),
+        Err(Error::Io { source, .. }) if is_gone(&source) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+fn list(fd: BorrowedFd<'_>, path: &Path) -> Result<Vec<String>> {
+    let entries = rustix::fs::Dir::read_from(fd).map_err(|e| Error::io(path, e))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(path, e))?;
+        if let Ok(name) = entry.file_name().to_str() {
+            if name != "." && name != ".." {
+                names.push(name.to_string());
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn make(at: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<()> {
+    match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(Error::io(path, e)),
+    }
+}
+
+/// Opens a directory that is ours alone.
+fn open_checked(at: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let fd = match rustix::fs::openat(at, name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            return Err(Error::refused(path, "it is not a directory"));
+        }
+        Err(Errno::ACCESS) => return Err(Error::refused(path, "permission denied")),
+        Err(e) => return Err(Error::io(path, e)),
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io(path, e))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Error::refused(path, "it is not a directory"));
+    }
+    check_owner(&stat).map_err(|why| Error::refused(path, why))?;
+    Ok(fd)
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
+}
+
+fn not_found(error: Error, domain: &str) -> Error {
+    match error {
+        Error::Io { source, .. } if is_gone(&source) => Error::NotFound {
+            name: domain.to_string(),
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,574 @@
+//! What can go wrong: [`Error`] for setting up, and one error for each kind of operation that gives
+//! the value back. Each of those converts into [`Error`], so that `?` works.
+
+use crate::Mode;
+use core::fmt;
+use std::io;
+use std::path::Path;
+
+/// The result of everything that is not sending or receiving.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Everything that can go wrong, each case naming what it is about.
+///
+/// ```
+/// use ringlane::{Channel, Error};
+///
+/// match Channel::<u64>::open("../etc/passwd") {
+///     Err(Error::BadName { name }) => assert_eq!(name, "../etc/passwd"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not a name: `[A-Za-z0-9][A-Za-z0-9._-]{0,99}`.
+    BadName {
+        /// What was given.
+        name: String,
+    },
+    /// The file belongs to another incarnation of its domain, so who holds it cannot be told.
+    /// It stays until someone removes it by hand.
+    ForeignRoster {
+        /// The file.
+        path: String,
+    },
+    /// No such channel, child or domain.
+    NotFound {
+        /// What was looked for.
+        name: String,
+    },
+    /// The channel is there, and its host lives.
+    AlreadyExists {
+        /// The channel.
+        name: String,
+    },
+    /// A living process holds that end of the channel.
+    EndTaken {
+        /// The channel.
+        name: String,
+        /// Its holder; one's own if the end was taken here before.
+        pid: u32,
+    },
+    /// Another main process runs this domain.
+    DomainTaken {
+        /// The domain.
+        domain: String,
+        /// Its main process.
+        pid: u32,
+    },
+    /// The domain has no room for another process.
+    TooManyProcesses {
+        /// How many it holds.
+        max: u32,
+    },
+    /// This process was not started by a [`Runtime`](crate::Runtime), or its place was taken.
+    NotAChild,
+    /// The channel carries another type.
+    TypeMismatch {
+        /// The channel.
+        name: String,
+        /// The type that the caller named.
+        expected: String,
+        /// The type it was made for.
+        found: String,
+    },
+    /// The end does not allow this way of receiving.
+    ModeConflict {
+        /// The channel.
+        name: String,
+        /// What it allows.
+        mode: Mode,
+    },
+    /// The file was made by a build with another layout.
+    Layout {
+        /// The file.
+        path: String,
+        /// This build's layout version.
+        expected: u32,
+        /// The file's.
+        found: u32,
+    },
+    /// A file or directory that we do not touch.
+    Refused {
+        /// It.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The bytes cannot have been written by this library.
+    Corrupt {
+        /// The file.
+        path: String,
+        /// Where in it; for a channel's messages, where in the stream of that direction.
+        offset: u64,
+    },
+    /// The file system has no room.
+    NoSpace {
+        /// The directory.
+        path: String,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// The message is larger than the channel ever takes.
+    TooLarge {
+        /// Bytes of the message.
+        len: u64,
+        /// Bytes that fit.
+        max: u64,
+    },
+    /// The ring is full.
+    Full,
+    /// The time ran out.
+    Timeout,
+    /// Nothing there.
+    Empty,
+    /// The other end was closed for good.
+    Closed,
+    /// The process at the other end died.
+    PeerDied {
+        /// It; 0 if it was never known.
+        pid: u32,
+    },
+    /// Another process took the other end over.
+    PeerRestarted {
+        /// Generation of the end: it rises with each holder.
+        generation: u32,
+    },
+    /// The runtime asked this process to stop, and nothing is left to receive.
+    Stopping,
+    /// The handle was made before a `fork`, by the parent.
+    Forked,
+    /// The value could not be encoded.
+    Encode(String),
+    /// A message could not be decoded; it is consumed.
+    Decode(String),
+    /// A handler of a listener panicked; the listener goes on.
+    HandlerPanicked {
+        /// The channel.
+        name: String,
+        /// What it panicked with.
+        message: String,
+    },
+    /// A system call failed.
+    Io {
+        /// What it was about.
+        path: String,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Error::Io {
+            path: display(path),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn refused(path: impl AsRef<Path>, why: &'static str) -> Self {
+        Error::Refused {
+            path: display(path),
+            why,
+        }
+    }
+}
+
+pub(crate) fn display(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::BadName { name } => write!(
+                f,
+                "{name:?} is not a name: 1 to 100 of A-Z a-z 0-9 . _ - and a letter or digit first"
+            ),
+            Error::ForeignRoster { path } => {
+                write!(
+                    f,
+                    "{path} belongs to another incarnation of its domain; remove it by hand"
+                )
+            }
+            Error::NotFound { name } => write!(f, "{name:?} not found"),
+            Error::AlreadyExists { name } => {
+                write!(f, "channel {name:?} exists and its host lives")
+            }
+            Error::EndTaken { name, pid } => {
+                write!(f, "this end of channel {name:?} is held by process {pid}")
+            }
+            Error::DomainTaken { domain, pid } => {
+                write!(f, "domain {domain:?} is run by process {pid}")
+            }
+            Error::TooManyProcesses { max } => {
+                write!(f, "the domain holds {max} processes already")
+            }
+            Error::NotAChild => write!(f, "this process is not a runtime's child"),
+            Error::TypeMismatch {
+                name,
+                expected,
+                found,
+            } => {
+                write!(f, "channel {name:?} carries {found}, not {expected}")
+            }
+            Error::ModeConflict { name, mode } => {
+                write!(
+                    f,
+                    "this end of channel {name:?} only allows {mode} receiving"
+                )
+            }
+            Error::Layout {
+                path,
+                expected,
+                found,
+            } => {
+                write!(
+                    f,
+                    "{path} has layout version {found}, this build has {expected}"
+                )
+            }
+            Error::Refused { path, why } => write!(f, "{path} refused: {why}"),
+            Error::Corrupt { path, offset } => write!(f, "{path} is corrupt at byte {offset}"),
+            Error::NoSpace { path, needed, free } => {
+                write!(f, "no space in {path}: {needed} bytes needed, {free} free")
+            }
+            Error::TooLarge { len, max } => {
+                write!(f, "a message of {len} bytes; the channel takes up to {max}")
+            }
+            Error::Full => write!(f, "the ring is full"),
+            Error::Timeout => write!(f, "timed out"),
+            Error::Empty => write!(f, "no message"),
+            Error::Closed => write!(f, "the other end is closed"),
+            Error::PeerDied { pid: 0 } => write!(f, "the process at the other end died"),
+            Error::PeerDied { pid } => write!(f, "process {pid} at the other end died"),
+            Error::PeerRestarted { generation } => {
+                write!(f, "the other end was taken over, generation {generation}")
+            }
+            Error::Stopping => write!(f, "this process is to stop"),
+            Error::Forked => write!(f, "the handle belongs to the process that forked"),
+            Error::Encode(why) => write!(f, "cannot encode: {why}"),
+            Error::Decode(why) => write!(f, "cannot decode: {why}"),
+            Error::HandlerPanicked { name, message } => {
+                write!(f, "a handler of channel {name:?} panicked: {message}")
+            }
+            Error::Io { path, source } => write!(f, "{path}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// A message that was not sent, and why. [`into_inner`](SendError::into_inner) gives it back.
+///
+/// ```
+/// # let domain = format!("doc-send-error-{}", std::process::id());
+/// use ringlane::{Channel, SendError};
+///
+/// let mut host = Channel::<str>::options().domain(&domain).create("notes")?;
+/// let guest = Channel::<str>::options().domain(&domain).open("notes")?;
+/// drop(host);
+/// let (mut sender, _receiver) = guest.split();
+/// match sender.send("too late") {
+///     Err(e @ SendError::Closed(_)) => assert_eq!(e.into_inner(), "too late"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), ringlane::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<V> {
+    /// The other end was closed for good, or gave up receiving.
+    Closed(V),
+    /// The ring is full and the process at the other end is dead.
+    PeerDied {
+        /// It; 0 if it was never known.
+        pid: u32,
+        /// The message.
+        value: V,
+    },
+    /// The ring is full and the runtime asked this process to stop.
+    Stopping(V),
+    /// The handle was made before a `fork`, by the parent.
+    Forked(V),
+    /// The channel's bytes cannot have been written by this library. It is of no more use.
+    Corrupt {
+        /// The channel's file.
+        path: String,
+        /// Where in the stream of this direction.
+        offset: u64,
+        /// The message.
+        value: V,
+    },
+    /// The message is larger than the channel ever takes.
+    TooLarge {
+        /// Bytes of the message.
+        len: usize,
+        /// Bytes that fit.
+        max: usize,
+        /// The message.
+        value: V,
+    },
+    /// The message could not be encoded.
+    Encode {
+        /// What the encoder says.
+        why: String,
+        /// The message.
+        value: V,
+    },
+}
+
+impl<V> SendError<V> {
+    /// The message that was not sent.
+    pub fn into_inner(self) -> V {
+        match self {
+            SendError::Closed(value)
+            | SendError::PeerDied { value, .. }
+            | SendError::Stopping(value)
+            | SendError::Forked(value)
+            | SendError::Corrupt { value, .. }
+            | SendError::TooLarge { value, .. }
+            | SendError::Encode { value, .. } => value,
+        }
+    }
+
+    /// The same error without the message.
+    fn split(self) -> (Error, V) {
+        match self {
+            SendError::Closed(value) => (Error::Closed, value),
+            SendError::PeerDied { pid, value } => (Error::PeerDied { pid }, value),
+            SendError::Stopping(value) => (Error::Stopping, value),
+            SendError::Forked(value) => (Error::Forked, value),
+            SendError::Corrupt {
+                path,
+                offset,
+                value,
+            } => (Error::Corrupt { path, offset }, value),
+            SendError::TooLarge { len, max, value } => (
+                Error::TooLarge {
+                    len: len as u64,
+                    max: max as u64,
+                },
+                value,
+            ),
+            SendError::Encode { why, value } => (Error::Encode(why), value),
+        }
+    }
+}
+
+/// A message that was not sent at once, or not in time.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrySendError<V> {
+    /// No room: now, or still at the deadline.
+    Full(V),
+    /// It cannot be sent, however long one waits.
+    Send(SendError<V>),
+}
+
+impl<V> TrySendError<V> {
+    /// The message that was not sent.
+    pub fn into_inner(self) -> V {
+        match self {
+            TrySendError::Full(value) => value,
+            TrySendError::Send(error) => error.into_inner(),
+        }
+    }
+}
+
+/// Why there is no message to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The other end was closed for good, or gave up sending. Final.
+    Closed,
+    /// The process at the other end died. Reported once; the next call waits for a successor.
+    PeerDied {
+        /// It; 0 if it was never known.
+        pid: u32,
+    },
+    /// Another process took the other end over; what is received from now on is from it. Reported
+    /// once.
+    PeerRestarted {
+        /// Generation of the other end: it rises with each holder.
+        generation: u32,
+    },
+    /// The runtime asked this process to stop.
+    Stopping,
+    /// The handle was made before a `fork`, by the parent.
+    Forked,
+    /// The channel's bytes cannot have been written by this library. It is of no more use.
+    Corrupt {
+        /// The channel's file.
+        path: String,
+        /// Where in the stream of this direction.
+        offset: u64,
+    },
+    /// The message is no value of the channel's type. It is consumed.
+    Decode(String),
+    /// This end only allows the other way of receiving.
+    ModeConflict {
+        /// The channel.
+        name: String,
+        /// What it allows.
+        mode: Mode,
+    },
+}
+
+/// Why there is no message now, or in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// None now, or still none at the deadline.
+    Empty,
+    /// None, and a reason beyond that.
+    Recv(RecvError),
+}
+
+impl<V> From<SendError<V>> for TrySendError<V> {
+    fn from(error: SendError<V>) -> Self {
+        TrySendError::Send(error)
+    }
+}
+
+impl From<RecvError> for TryRecvError {
+    fn from(error: RecvError) -> Self {
+        TryRecvError::Recv(error)
+    }
+}
+
+impl<V> From<SendError<V>> for Error {
+    fn from(error: SendError<V>) -> Self {
+        error.split().0
+    }
+}
+
+impl<V> From<TrySendError<V>> for Error {
+    fn from(error: TrySendError<V>) -> Self {
+        match error {
+            TrySendError::Full(_) => Error::Full,
+            TrySendError::Send(error) => error.into(),
+        }
+    }
+}
+
+impl From<RecvError> for Error {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed => Error::Closed,
+            RecvError::PeerDied { pid } => Error::PeerDied { pid },
+            RecvError::PeerRestarted { generation } => Error::PeerRestarted { generation },
+            RecvError::Stopping => Error::Stopping,
+            RecvError::Forked => Error::Forked,
+            RecvError::Corrupt { path, offset } => Error::Corrupt { path, offset },
+            RecvError::Decode(why) => Error::Decode(why),
+            RecvError::ModeConflict { name, mode } => Error::ModeConflict { name, mode },
+        }
+    }
+}
+
+impl From<TryRecvError> for Error {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Error::Empty,
+            TryRecvError::Recv(error) => error.into(),
+        }
+    }
+}
+
+// The messages need not be `Debug` for the errors to be: what did not go is not shown.
+impl<V> fmt::Debug for SendError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Closed(_) => write!(f, "Closed(..)"),
+            SendError::PeerDied { pid, .. } => write!(f, "PeerDied {{ pid: {pid}, .. }}"),
+            SendError::Stopping(_) => write!(f, "Stopping(..)"),
+            SendError::Forked(_) => write!(f, "Forked(..)"),
+            SendError::Corrupt { path, offset, .. } => {
+                write!(f, "Corrupt {{ path: {path:?}, offset: {offset}, .. }}")
+            }
+            SendError::TooLarge { len, max, .. } => {
+                write!(f, "TooLarge {{ len: {len}, max: {max}, .. }}")
+            }
+            SendError::Encode { why, .. } => write!(f, "Encode {{ why: {why:?}, .. }}"),
+        }
+    }
+}
+
+impl<V> fmt::Debug for TrySendError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrySendError::Full(_) => write!(f, "Full(..)"),
+            TrySendError::Send(error) => fmt::Debug::fmt(error, f),
+        }
+    }
+}
+
+impl<V> fmt::Display for SendError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Closed(_) => write!(f, "not sent: the other end is closed"),
+            SendError::PeerDied { pid, .. } => {
+                write!(
+                    f,
+                    "not sent: the ring is full and process {pid} at the other end is dead"
+                )
+            }
+            SendError::Stopping(_) => {
+                write!(f, "not sent: the ring is full and this process is to stop")
+            }
+            SendError::Forked(_) => {
+                write!(f, "not sent: the handle belongs to the process that forked")
+            }
+            SendError::Corrupt { path, offset, .. } => {
+                write!(
+                    f,
+                    "not sent: {path} is corrupt at byte {offset} of the stream"
+                )
+            }
+            SendError::TooLarge { len, max, .. } => {
+                write!(
+                    f,
+                    "not sent: {len} bytes, and the channel takes up to {max}"
+                )
+            }
+            SendError::Encode { why, .. } => write!(f, "not sent: cannot encode: {why}"),
+        }
+    }
+}
+
+impl<V> fmt::Display for TrySendError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrySendError::Full(_) => write!(f, "not sent: the ring is full"),
+            TrySendError::Send(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Error::from(self.clone()), f)
+    }
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Error::from(self.clone()), f)
+    }
+}
+
+impl<V> std::error::Error for SendError<V> {}
+impl<V> std::error::Error for TrySendError<V> {}
+impl std::error::Error for RecvError {}
+impl std::error::Error for TryRecvError {}

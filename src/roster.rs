@@ -1,0 +1,449 @@
+//! Who is attached to a domain, and who of them is alive.
+//!
+//! Each attached process holds a *slot* of the domain's `roster` file: a generation, an identity,
+//! and an OFD lock on the byte of that number, its *token*. The kernel gives the token back when
+//! the process is gone, whatever killed it, and only then; no clock ever declares a death.
+//!
+//! # The death rule
+//! A holder named by {slot, generation} is dead if
+//! - the slot has another generation by now, or the machine was booted since, or
+//! - its token is free and no proof by its pid says that it lives, or
+//! - the proof by its pid says that it is dead.
+//!
+//! The proof by pid works within one pid namespace: the pid has no process, or an ended one (a
+//! zombie is ended), or one of another identity (the pidfd's inode, or the start time). The two
+//! proofs cover each other: a fork keeps its parent's token, and `closefrom` drops a live one.
+//! A token that is free while its process lives was dropped by hand, or by `execve`, which keeps
+//! the pid and its start time; whoever did not exec still maps the roster.
+//! A proof that cannot be made, say for want of descriptors, means alive.
+//!
+//! # Coming and going
+//! A free byte is not enough to take a slot: the identity written there must be dead by its pid
+//! too, else the slot of a living process that lost its token would be taken. The generation is
+//! raised before the new identity is written. Whoever leaves last removes the roster and the
+//! directory: it takes all 256 bytes, marks the roster RETIRED and unlinks it; who took a byte looks
+//! for that mark, and starts again by name.
+
+use crate::domain::{Directory, ROSTER};
+use crate::error::{Error, Result};
+use crate::layout::{Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
+use crate::segment::Segment;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sys::{self, ForkCanary};
+use rustix::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+/// Slot generations have 23 bits, so that they fit every word that names a holder.
+const GENERATION_MASK: u64 = 0x7f_ffff;
+
+/// This process's place in a domain. One for all its handles; the last one leaves.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    directory: Directory,
+    segment: Segment,
+    /// The open file description that holds the token. Taken out when it must not be closed.
+    token: Option<OwnedFd>,
+    holder: Holder,
+    id: u64,
+    canary: ForkCanary,
+}
+
+/// A slot at a generation: who holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) slot: u8,
+    pub(crate) generation: u32,
+}
+
+/// Whom a pid proof saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Alive,
+    Dead,
+    /// Another pid namespace: the pid says nothing here.
+    Unknown,
+}
+
+/// All rosters of this process: a second handle must not take a second slot, for its own token
+/// would look taken by somebody else.
+static ROSTERS: Mutex<Vec<(PathBuf, Weak<Roster>)>> = Mutex::new(Vec::new());
+
+/// Joins `domain`, which is made if there is none and `create`.
+pub(crate) fn join(domain: &str, create: bool) -> Result<Arc<Roster>> {
+    crate::domain::check_name(domain)?;
+    let path = crate::domain::base().join(domain);
+    let mut rosters = ROSTERS.lock().unwrap_or_else(|e| e.into_inner());
+    rosters.retain(|(_, roster)| roster.strong_count() > 0);
+    let mine = rosters
+        .iter()
+        .find(|(p, _)| *p == path)
+        .and_then(|(_, roster)| roster.upgrade());
+    // A fork inherits the table, but nothing in it is its own. A roster whose file was removed by
+    // hand is of no use to newcomers.
+    if let Some(roster) = mine.filter(|r| !r.forked() && r.segment.is_linked(&r.directory)) {
+        return Ok(roster);
+    }
+    let roster = Arc::new(Roster::attach(domain, create)?);
+    rosters.retain(|(p, _)| *p != path);
+    rosters.push((path, Arc::downgrade(&roster)));
+    Ok(roster)
+}
+
+impl Roster {
+    fn attach(domain: &str, create: bool) -> Result<Roster> {
+        // Each round lost was lost to somebody who left or came; a hundred are not coincidence.
+        for _ in 0..100 {
+            let directory = if create {
+                Directory::open_or_create(domain)?
+            } else {
+                Directory::open(domain)?
+            };
+            let opened = Segment::open_with_file(&directory, ROSTER, Some(Kind::Roster), true);
+            let (segment, token) = match opened {
+                Err(Error::NotFound { .. }) if create => {
+                    match found(&directory) {
+                        // The directory was removed under us.
+                        Err(Error::Io { source, .. })
+                            if source.kind() == std::io::ErrorKind::NotFound => {}
+                        outcome => outcome?,
+                    }
+                    continue;
+                }
+                Err(Error::NotFound { .. }) => {
+                    return Err(Error::NotFound {
+                        name: domain.to_string(),
+                    });
+                }
+                other => other?,
+            };
+            if segment.size() < size_of::<RosterHeader>() as u64 {
+                return Err(Error::refused(
+                    segment.path(),
+                    "it is too small for a roster",
+                ));
+            }
+            let id = segment.header::<Prologue>().roster.load(Relaxed);
+            if let Some(holder) = take_slot(&segment, &token)? {
+                sys::close_in_forks(&token);
+                let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
+                let token = Some(token);
+                return Ok(Roster {
+                    directory,
+                    segment,
+                    token,
+                    holder,
+                    id,
+                    canary,
+                });
+            }
+        }
+        Err(Error::TooManyProcesses { max: SLOTS as u32 })
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn canary(&self) -> ForkCanary {
+        self.canary
+    }
+
+    pub(crate) fn forked(&self) -> bool {
+        self.canary.forked()
+    }
+
+    /// This process.
+    pub(crate) fn me(&self) -> Holder {
+        self.holder
+    }
+
+    /// Whether `holder` lives, by the death rule. About a microsecond.
+    pub(crate) fn is_alive(&self, holder: Holder) -> bool {
+        if holder == self.holder {
+            return true;
+        }
+        let Some(token) = &self.token else {
+            return true;
+        };
+        is_alive(&self.segment, token, holder)
+    }
+
+    /// The pid of `holder`, 0 if another has its slot by now.
+    pub(crate) fn pid_of(&self, holder: Holder) -> u32 {
+        pid_of(&self.segment, holder)
+    }
+}
+
+/// Who attached to a domain, seen from outside: for pictures.
+pub(crate) struct RosterView {
+    segment: Segment,
+    file: OwnedFd,
+}
+
+impl RosterView {
+    pub(crate) fn open(directory: &Directory) -> Result<RosterView> {
+        let (segment, file) =
+            Segment::open_with_file(directory, ROSTER, Some(Kind::Roster), false)?;
+        if segment.size() < size_of::<RosterHeader>() as u64 {
+            return Err(Error::refused(
+                segment.path(),
+                "it is too small for a roster",
+            ));
+        }
+        Ok(RosterView { segment, file })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.segment.header::<Prologue>().roster.load(Relaxed)
+    }
+
+    pub(crate) fn is_alive(&self, holder: Holder) -> bool {
+        is_alive(&self.segment, &self.file, holder)
+    }
+
+    pub(crate) fn pid_of(&self, holder: Holder) -> u32 {
+        pid_of(&self.segment, holder)
+    }
+}
+
+impl Drop for Roster {
+    fn drop(&mut self) {
+        let Some(token) = self.token.take() else {
+            return;
+        };
+        if self.forked() {
+            // The copy of our parent's token was closed when we forked; its number may be
+            // somebody else's by now.
+            std::mem::forget(token);
+            return;
+        }
+        self.retire_if_last(&token);
+        sys::keep_in_forks(&token);
+    }
+}
+
+impl Roster {
+    /// Removes roster and directory if nobody else is attached and nothing else is left.
+    fn retire_if_last(&self, token: &OwnedFd) {
+        let only_the_roster = || self.directory.list().is_ok_and(|names| names == [ROSTER]);
+        if !only_the_roster() || !matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
+            return;
+        }
+        // Now nobody is attached, so nobody makes files.
+        if only_the_roster() && self.segment.is_linked(&self.directory) {
+            let header = self.segment.header::<RosterHeader>();
+            // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
+            header.state.store(RETIRED, Release);
+            self.segment.unlink(&self.directory);
+            self.directory.remove_if_empty();
+        }
+    }
+}
+
+/// Makes the roster. Whether ours or another's came first does not matter.
+fn found(directory: &Directory) -> Result<()> {
+    let io = |e: std::io::Error| Error::io(directory.path(), e);
+    let id = sys::random_nonzero().map_err(io)?;
+    let generations = sys::random_nonzero().map_err(io)?;
+    let size = size_of::<RosterHeader>().next_multiple_of(PAGE) as u64;
+    let boot = boot_id();
+    let made = Segment::create(directory, ROSTER, Kind::Roster, size, id, |segment| {
+        let header = segment.header::<RosterHeader>();
+        header.boot_id[0].store(boot[0], Relaxed);
+        header.boot_id[1].store(boot[1], Relaxed);
+        for (i, slot) in header.slots.iter().enumerate() {
+            // Random, so that a word which names a holder of an earlier roster names nobody here.
+            let generation = rapidhash::v3::rapidhash_v3(&(generations ^ i as u64).to_ne_bytes());
+            slot.generation.store(generation & GENERATION_MASK, Relaxed);
+        }
+    })?;
+    drop(made);
+    Ok(())
+}
+
+/// Takes a slot; `None` if the roster was retired meanwhile.
+fn take_slot(segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
+    let header = segment.header::<RosterHeader>();
+    let io = |e: std::io::Error| Error::io(segment.path(), e);
+    // All bytes may be taken by one who is about to retire the roster, for a moment.
+    for _ in 0..50 {
+        for (k, slot) in header.slots.iter().enumerate() {
+            if !sys::lock_byte(token.as_fd(), k as u64).map_err(io)? {
+                continue;
+            }
+            // Acquire: partner is the store of the mark, before its locks were given back.
+            if header.state.load(Acquire) == RETIRED {
+                return Ok(None);
+            }
+            // Only this boot's identities mean anything; who finds an older boot's slot takes it.
+            let same_boot = header.boot_id.iter().map(|w| w.load(Relaxed)).eq(boot_id());
+            let lives = same_boot && matches!(proof(slot), Proof::Alive);
+            if lives && !has_exec_ed(slot, segment) {
+                sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
+                continue;
+            }
+            if !same_boot {
+                renew_boot(header, token)?;
+            }
+            return Ok(Some(occupy(slot, k)));
+        }
+        if header.state.load(Acquire) == RETIRED {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(Error::TooManyProcesses { max: SLOTS as u32 })
+}
+
+/// After a reboot nobody of the roster lives: their generations are passed, the boot id is ours.
+fn renew_boot(header: &RosterHeader, token: &OwnedFd) -> Result<()> {
+    if matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
+        for slot in &header.slots {
+            slot.pid.store(0, Relaxed);
+            let next = (slot.generation.load(Relaxed) + 1) & GENERATION_MASK;
+            slot.generation.store(next, Release);
+        }
+        for (word, value) in header.boot_id.iter().zip(boot_id()) {
+            word.store(value, Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Writes our identity into a slot whose byte we hold.
+fn occupy(slot: &Slot, k: usize) -> Holder {
+    let generation = (slot.generation.load(Relaxed) + 1) & GENERATION_MASK;
+    // Release, and before the identity: from here on the old holder is dead to everyone, and
+    // nobody takes our identity for his; partner: the Acquire load in `is_alive`.
+    slot.generation.store(generation, Release);
+    let pid = std::process::id();
+    let inode = sys::open_pid(pid)
+        .ok()
+        .flatten()
+        .map_or(0, |fd| sys::pidfd_inode(fd.as_fd()));
+    slot.pid.store(u64::from(pid), Relaxed);
+    slot.pid_namespace.store(namespace("pid"), Relaxed);
+    slot.time_namespace.store(namespace("time"), Relaxed);
+    slot.start_time.store(start_time(pid).unwrap_or(0), Relaxed);
+    slot.pidfd_inode.store(inode, Relaxed);
+    Holder {
+        slot: k as u8,
+        generation: generation as u32,
+    }
+}
+
+fn is_alive(segment: &Segment, token: &OwnedFd, holder: Holder) -> bool {
+    let header = segment.header::<RosterHeader>();
+    let slot = &header.slots[usize::from(holder.slot)];
+    let same = || slot.generation.load(Relaxed) & GENERATION_MASK == u64::from(holder.generation);
+    let same_boot = header.boot_id.iter().map(|w| w.load(Relaxed)).eq(boot_id());
+    if !same() || !same_boot {
+        return false;
+    }
+    // Acquire by fence, as the mapping may be read-only; partner: the store in `occupy`.
+    crate::sync::fence(Acquire);
+    let Ok(locked) = sys::byte_is_locked(token.as_fd(), u64::from(holder.slot)) else {
+        return true;
+    };
+    let alive = match proof(slot) {
+        Proof::Dead => false,
+        Proof::Alive => locked || !has_exec_ed(slot, segment),
+        Proof::Unknown => locked,
+    };
+    alive && same()
+}
+
+fn pid_of(segment: &Segment, holder: Holder) -> u32 {
+    let slot = &segment.header::<RosterHeader>().slots[usize::from(holder.slot)];
+    if slot.generation.load(Relaxed) & GENERATION_MASK == u64::from(holder.generation) {
+        slot.pid.load(Relaxed) as u32
+    } else {
+        0
+    }
+}
+
+/// Whether the identity in `slot` is that of a living process.
+fn proof(slot: &Slot) -> Proof {
+    let pid = slot.pid.load(Relaxed) as u32;
+    if pid == 0 {
+        return Proof::Dead;
+    }
+    if slot.pid_namespace.load(Relaxed) != namespace("pid") {
+        return Proof::Unknown;
+    }
+    let pidfd = match sys::open_pid(pid) {
+        Ok(Some(pidfd)) => pidfd,
+        Ok(None) => return Proof::Dead,
+        Err(_) => return Proof::Alive,
+    };
+    if matches!(sys::has_ended(pidfd.as_fd()), Ok(true)) {
+        return Proof::Dead;
+    }
+    let recorded = slot.pidfd_inode.load(Relaxed);
+    let inode = sys::pidfd_inode(pidfd.as_fd());
+    if recorded != 0 && inode != 0 {
+        return if recorded == inode {
+            Proof::Alive
+        } else {
+            Proof::Dead
+        };
+    }
+    let started = slot.start_time.load(Relaxed);
+    let same_clock = slot.time_namespace.load(Relaxed) == namespace("time");
+    match start_time(pid) {
+        Some(now) if same_clock && started != 0 && now != started => Proof::Dead,
+        _ => Proof::Alive,
+    }
+}
+
+/// Whether a living process without its token is one that exec'ed: it maps the roster no more.
+fn has_exec_ed(slot: &Slot, roster: &Segment) -> bool {
+    let inode = roster.inode().1.to_string();
+    let pid = slot.pid.load(Relaxed);
+    match std::fs::read_to_string(format!("/proc/{pid}/maps")) {
+        // A line is: addresses, permissions, offset, device, inode, path. The device reads
+        // differently here and in `stat` on some file systems, so the inode decides alone.
+        Ok(maps) => !maps
+            .lines()
+            .any(|l| l.split_ascii_whitespace().nth(4) == Some(&inode)),
+        Err(_) => false,
+    }
+}
+
+/// Inode of our namespace of that kind, 0 if it cannot be told.
+fn namespace(kind: &str) -> u64 {
+    rustix::fs::stat(format!("/proc/self/ns/{kind}")).map_or(0, |stat| stat.st_ino)
+}
+
+/// When `pid` started, in clock ticks since boot.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything; field 22 is the twentieth after it.
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+/// The id of this boot, as two words.
+fn boot_id() -> [u64; 2] {
+    static BOOT: std::sync::OnceLock<[u64; 2]> = std::sync::OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = id.chars().filter(char::is_ascii_hexdigit).collect();
+        let half = |range| {
+            digits
+                .get(range)
+                .and_then(|d| u64::from_str_radix(d, 16).ok())
+        };
+        [half(0..16).unwrap_or(0), half(16..32).unwrap_or(0)]
+    })
+}

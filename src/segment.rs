@@ -1,0 +1,336 @@
+//! One mapped file: made, opened, checked, lent out as a header and words.
+//!
+//! A segment is made without a name (`O_TMPFILE`), given all its pages (`fallocate`, then
+//! `MADV_POPULATE_WRITE`), initialised, and only then linked: no opener ever sees half a segment,
+//! and a full file system is an error here and not a SIGBUS later.
+//!
+//! The obligation of the `unsafe` here: what is lent out lies within the mapping, is aligned, and
+//! is atomics only; whoever lends keeps the segment.
+#![allow(unsafe_code)]
+
+use crate::domain::Directory;
+use crate::error::{Error, Result, display};
+use crate::layout::{
+    self, ChannelHeader, Kind, MAGIC, PAGE, Prologue, RosterHeader, RuntimeHeader,
+};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+use core::ptr::NonNull;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// A struct that may be laid over the start of a segment.
+///
+/// # Safety
+/// It is `repr(C)`, consists of atomics only, and needs no more than page alignment.
+pub(crate) unsafe trait Header {}
+// SAFETY: all fields are atomics or arrays and `repr(C)` structs of them.
+unsafe impl Header for Prologue {}
+// SAFETY: as above.
+unsafe impl Header for ChannelHeader {}
+// SAFETY: as above.
+unsafe impl Header for RosterHeader {}
+// SAFETY: as above.
+unsafe impl Header for RuntimeHeader {}
+
+/// A mapped file whose prologue was checked when it was opened.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    map: MmapRaw,
+    name: String,
+    path: String,
+    inode: (u64, u64),
+}
+
+/// Why a file could not be linked: its name is taken.
+pub(crate) struct NameTaken;
+
+impl Segment {
+    /// Makes a segment of `size` bytes (a multiple of the page), lets `init` fill it in, and links
+    /// it as `name`.
+    pub(crate) fn create(
+        directory: &Directory,
+        name: &str,
+        kind: Kind,
+        size: u64,
+        roster: u64,
+        init: impl FnOnce(&Segment),
+    ) -> Result<core::result::Result<Segment, NameTaken>> {
+        let path = directory.file(name);
+        let (file, temporary) = make_nameless(directory).map_err(|e| Error::io(&path, e))?;
+        let made = || -> Result<Segment> {
+            // The umask may have taken bits from the mode.
+            rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io(&path, e))?;
+            reserve(&file, directory, size)?;
+            let segment = Segment::map(&file, name, &path, size, true)?;
+            let prologue = segment.header::<Prologue>();
+            prologue
+                .version
+                .store(u64::from(layout::VERSION) | (kind as u64) << 32, Relaxed);
+            prologue.size.store(size, Relaxed);
+            prologue.roster.store(roster, Relaxed);
+            prologue.magic.store(MAGIC, Relaxed);
+            init(&segment);
+            Ok(segment)
+        };
+        let linked =
+            made().and_then(
+                |segment| match link(directory, &file, temporary.as_deref(), name) {
+                    Ok(()) => Ok(Ok(segment)),
+                    Err(Errno::EXIST) => Ok(Err(NameTaken)),
+                    Err(e) => Err(Error::io(&path, e)),
+                },
+            );
+        if let (Some(temporary), false) = (temporary, matches!(linked, Ok(Ok(_)))) {
+            let _ = rustix::fs::unlinkat(directory, &*temporary, AtFlags::empty());
+        }
+        linked
+    }
+
+    /// Opens `name`, refusing whatever is not a segment of ours and of `kind`; touches nothing.
+    /// Without a kind, of any kind and layout version: then only the prologue means anything.
+    pub(crate) fn open(directory: &Directory, name: &str, kind: Option<Kind>) -> Result<Segment> {
+        Segment::open_with_file(directory, name, kind, true).map(|(segment, _)| segment)
+    }
+
+    /// The same, with the file: the mapping does not need it, a lock does. Without `write`, the
+    /// mapping is read-only, and must only be read from with Relaxed loads.
+    pub(crate) fn open_with_file(
+        directory: &Directory,
+        name: &str,
+        kind: Option<Kind>,
+        write: bool,
+    ) -> Result<(Segment, OwnedFd)> {
+        let path = directory.file(name);
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        // NONBLOCK: opening a FIFO must not wait for its writer.
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => {
+                return Err(Error::NotFound {
+                    name: name.to_string(),
+                });
+            }
+            Err(Errno::LOOP) => return Err(Error::refused(path, "it is a symbolic link")),
+            Err(Errno::ISDIR) => return Err(Error::refused(path, "it is a directory")),
+            Err(Errno::NXIO) => return Err(Error::refused(path, "it is not a regular file")),
+            Err(Errno::ACCESS) => return Err(Error::refused(path, "permission denied")),
+            Err(e) => return Err(Error::io(path, e)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io(&path, e))?;
+        if stat.st_nlink == 0 {
+            return Err(Error::NotFound {
+                name: name.to_string(),
+            });
+        }
+        check_file(&stat).map_err(|why| Error::refused(&path, why))?;
+        let size = stat.st_size as u64;
+        if size < PAGE as u64 || size % PAGE as u64 != 0 {
+            return Err(Error::refused(path, "it is no segment, or was truncated"));
+        }
+        let segment = Segment::map(&file, name, &path, size, write)?;
+        let prologue = segment.header::<Prologue>();
+        if prologue.magic.load(Relaxed) != MAGIC {
+            return Err(Error::refused(path, "it is no segment"));
+        }
+        let Some(kind) = kind else {
+            return Ok((segment, file));
+        };
+        let version = prologue.version.load(Relaxed);
+        if version as u32 != layout::VERSION {
+            return Err(Error::Layout {
+                path,
+                expected: layout::VERSION,
+                found: version as u32,
+            });
+        }
+        if version >> 32 != kind as u64 {
+            return Err(Error::refused(path, "it is a segment of another kind"));
+        }
+        if prologue.size.load(Relaxed) != size {
+            return Err(Error::refused(path, "its size is not what its header says"));
+        }
+        Ok((segment, file))
+    }
+
+    fn map(file: &OwnedFd, name: &str, path: &str, size: u64, write: bool) -> Result<Segment> {
+        use std::os::fd::AsRawFd;
+        let stat = rustix::fs::fstat(file).map_err(|e| Error::io(path, e))?;
+        let len = usize::try_from(size).map_err(|_| Error::refused(path, "it is too large"))?;
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let map = if write {
+            options.map_raw(file.as_raw_fd())
+        } else {
+            options.map_raw_read_only(file.as_raw_fd())
+        }
+        .map_err(|e| Error::io(path, e))?;
+        if write {
+            populate(&map).map_err(|e| Error::io(path, e))?;
+        }
+        // Segments would only make a core dump large and dying slow. A refusal costs no more.
+        let _ = map.advise(Advice::DontDump);
+        Ok(Segment {
+            map,
+            name: name.to_string(),
+            path: path.to_string(),
+            inode: (stat.st_dev, stat.st_ino),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    pub(crate) fn inode(&self) -> (u64, u64) {
+        self.inode
+    }
+
+    /// The header at the start.
+    #[inline]
+    pub(crate) fn header<H: Header>(&self) -> &H {
+        assert!(size_of::<H>() <= self.map.len());
+        // SAFETY: it lies within the mapping (just checked), a mapping is page-aligned, and `H`
+        // is atomics only. The mapping lives as long as `self`.
+        unsafe { &*self.map.as_ptr().cast::<H>() }
+    }
+
+    /// The `len` bytes of words at `offset`, both multiples of 8.
+    pub(crate) fn words(&self, offset: u64, len: u64) -> NonNull<AtomicU64> {
+        assert!(offset % 8 == 0 && len % 8 == 0);
+        assert!(
+            offset
+                .checked_add(len)
+                .is_some_and(|end| end <= self.size())
+        );
+        // SAFETY: the offset lies within the mapping, as just checked.
+        let at = unsafe { self.map.as_mut_ptr().add(offset as usize) };
+        NonNull::new(at.cast()).expect("a mapping is not at address 0")
+    }
+
+    /// Whether our file is still the one of that name.
+    pub(crate) fn is_linked(&self, directory: &Directory) -> bool {
+        rustix::fs::statat(directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.inode)
+    }
+
+    /// Removes the name, if it still names our file.
+    pub(crate) fn unlink(&self, directory: &Directory) {
+        if self.is_linked(directory) {
+            let _ = rustix::fs::unlinkat(directory, &*self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// A file or directory of this user that nobody else may touch.
+pub(crate) fn check_owner(stat: &Stat) -> core::result::Result<(), &'static str> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err("it belongs to another user");
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return Err("others may access it");
+    }
+    Ok(())
+}
+
+fn check_file(stat: &Stat) -> core::result::Result<(), &'static str> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err("it is a directory"),
+        _ => return Err("it is not a regular file"),
+    }
+    check_owner(stat)?;
+    if stat.st_nlink != 1 {
+        Err("it has several names")
+    } else {
+        Ok(())
+    }
+}
+
+/// A file without a name; where the file system has no such thing, one with a random name.
+fn make_nameless(directory: &Directory) -> rustix::io::Result<(OwnedFd, Option<String>)> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
+        Ok(file) => Ok((file, None)),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let random = crate::sys::random_nonzero().map_err(|_| Errno::AGAIN)?;
+            let name = format!(".{random:016x}.tmp");
+            let file = rustix::fs::openat(
+                directory,
+                &*name,
+                flags | OFlags::CREATE | OFlags::EXCL,
+                mode,
+            )?;
+            Ok((file, Some(name)))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn link(
+    directory: &Directory,
+    file: &OwnedFd,
+    temporary: Option<&str>,
+    name: &str,
+) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    match temporary {
+        None => {
+            let of_file = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(
+                rustix::fs::CWD,
+                of_file,
+                directory,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            )
+        }
+        Some(temporary) => rustix::fs::renameat_with(
+            directory,
+            temporary,
+            directory,
+            name,
+            rustix::fs::RenameFlags::NOREPLACE,
+        ),
+    }
+}
+
+/// Gives the file all its pages now.
+fn reserve(file: &OwnedFd, directory: &Directory, size: u64) -> Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+            Ok(()) => return Ok(()),
+            // A signal, before anything was done or half-way; what was done stays done.
+            Err(Errno::INTR) => {}
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM) => {
+                return Err(no_space(directory, size));
+            }
+            Err(e) => return Err(Error::io(directory.path(), e)),
+        }
+    }
+}
+
+fn no_space(directory: &Directory, needed: u64) -> Error {
+    let free = rustix::fs::fstatvfs(directory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+    Error::NoSpace {
+        path: display(directory.path()),
+        needed,
+        free,
+    }
+}
+
+/// Faults all pages in. A page that is not to be had is an error here, not a signal later.
+fn populate(map: &MmapRaw) -> std::io::Result<()> {
+    match map.advise(Advice::PopulateWrite) {
+        // Before Linux 5.14: the pages are reserved, and are faulted in as they are touched.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other,
+    }
+}
