@@ -152,6 +152,8 @@ pub enum Error {
         /// What it panicked with.
         message: String,
     },
+    /// Called from inside a handler that it would have to wait for.
+    Reentrant,
     /// A system call failed.
     Io {
         /// What it was about.
@@ -255,6 +257,7 @@ impl fmt::Display for Error {
             Error::HandlerPanicked { name, message } => {
                 write!(f, "a handler of channel {name:?} panicked: {message}")
             }
+            Error::Reentrant => write!(f, "called from inside a handler that it waits for"),
             Error::Io { path, source } => write!(f, "{path}: {source}"),
         }
     }

@@ -228,7 +228,8 @@ impl Walked {
         kind_of(self.header) == DATA
     }
 
-    fn end(&self) -> u64 {
+    /// Where the next record begins.
+    pub(crate) fn end(&self) -> u64 {
         self.position + record_size(self.len as u64)
     }
 }

@@ -255,6 +255,11 @@ impl Attachment {
         self.stopping = Some(stopping);
     }
 
+    /// Whether a runtime gave this end out.
+    pub(crate) fn belongs_to_runtime(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// Whether the runtime asked this process to stop.
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.as_ref().is_some_and(|stopping| stopping())
@@ -368,6 +373,11 @@ impl Attachment {
         self.outgoing().header().producer.closed.store(0, Release);
         self.incoming().header().consumer.closed.store(0, Release);
         self.incoming().header().consumer.mode.store(0, Relaxed);
+    }
+
+    /// Removes the channel's name; those who hold its ends go on.
+    pub(crate) fn unlink(&self) {
+        self.segment.unlink(self.roster.directory());
     }
 
     /// Closes the guest's end of a channel whose guest will not come again.

@@ -4,6 +4,7 @@ pub(crate) mod attachment;
 mod receiver;
 mod sender;
 
+pub(crate) use receiver::is_passed_over;
 pub use receiver::{Iter, Receiver, RecvRef, TryIter};
 pub use sender::{Loan, Sender};
 
@@ -170,6 +171,19 @@ pub(crate) struct Held {
     split: AtomicBool,
     /// Lent by a runtime, which looks here whether it has it back.
     lent: Option<Arc<AtomicBool>>,
+}
+
+impl Held {
+    /// Whether a half that is dropped now leaves the other one behind, and so closes its direction.
+    ///
+    /// Not at an end that a runtime gave out: there the halves of a process that leaves in order
+    /// go one after the other, and its successor is to find its peer still waiting. The runtime
+    /// says when it is over.
+    fn closes_direction(self: &Arc<Self>) -> bool {
+        self.split.load(Ordering::Relaxed)
+            && !self.attachment.belongs_to_runtime()
+            && Arc::strong_count(self) > 1
+    }
 }
 
 impl Drop for Held {
@@ -411,7 +425,8 @@ impl<T: Message + ?Sized> Channel<T> {
     }
 
     /// Makes two handles of it, for two threads. Dropping one of them closes that direction;
-    /// dropping both gives the end up.
+    /// dropping both gives the end up. At an end obtained from a [`Runtime`](crate::Runtime) or a
+    /// [`Child`](crate::Child), dropping one of them does nothing by itself.
     ///
     /// ```
     /// # let domain = format!("doc-split-{}", std::process::id());

@@ -8,6 +8,7 @@ use crate::ring::{Consumer, Peek, Record};
 use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -55,9 +56,10 @@ pub struct Receiver<T: Message + ?Sized> {
     /// Coarse clock at the last look at the peer.
     looked: u64,
     /// Ends a wait: the listener that owns us is to stop.
-    pub(crate) interrupted: Option<Arc<std::sync::atomic::AtomicBool>>,
+    interrupted: Option<Arc<std::sync::atomic::AtomicBool>>,
     pub(super) held: Arc<Held>,
-    message: PhantomData<fn(&T)>,
+    /// `Send`, but not `Sync`: one thread at a time.
+    message: PhantomData<(fn(&T), Cell<()>)>,
 }
 
 /// What a receiving call meets first.
@@ -247,19 +249,26 @@ impl<T: Message + ?Sized> Receiver<T> {
         self.held.attachment.mode()
     }
 
-    /// From now on this is a listener's, or not any more.
-    pub(crate) fn enter(&mut self, mode: Mode) {
+    /// From now on this is a listener's, which may be interrupted by `stop`.
+    pub(crate) fn enter_passive(&mut self, stop: Arc<std::sync::atomic::AtomicBool>) {
+        let line = &self.consumer.ring().header().consumer;
+        line.mode.store(Mode::Passive.bits(), Relaxed);
+        self.gate = Gate::Open;
+        self.interrupted = Some(stop);
+    }
+
+    /// It is not any more.
+    pub(crate) fn leave_passive(&mut self) {
         self.consumer
             .ring()
             .header()
             .consumer
             .mode
-            .store(mode.bits(), Relaxed);
-        self.gate = if mode == Mode::Passive {
-            Gate::Open
-        } else {
-            Gate::Fresh
-        };
+            .store(0, Relaxed);
+        if self.gate == Gate::Open {
+            self.gate = Gate::Fresh;
+        }
+        self.interrupted = None;
     }
 
     /// Wakes whoever waits in this receiver, from another thread.
@@ -650,8 +659,7 @@ impl<T: Message + ?Sized> Drop for Receiver<T> {
         if attachment.roster().forked() {
             return;
         }
-        let split = self.held.split.load(std::sync::atomic::Ordering::Relaxed);
-        if split && Arc::strong_count(&self.held) > 1 {
+        if self.held.closes_direction() {
             let line = &self.consumer.ring().header().consumer;
             line.closed.store(u64::from(attachment.epoch()), Release);
             attachment.announce();

@@ -9,6 +9,7 @@ use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::borrow::Borrow;
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -44,7 +45,8 @@ pub struct Sender<T: Message + ?Sized> {
     /// For codecs that put the bytes together first.
     scratch: Vec<u8>,
     pub(super) held: Arc<Held>,
-    message: PhantomData<fn(&T)>,
+    /// `Send`, but not `Sync`: one thread at a time.
+    message: PhantomData<(fn(&T), Cell<()>)>,
 }
 
 /// Why nothing was sent, before the value is put back into it.
@@ -468,8 +470,7 @@ impl<T: Message + ?Sized> Drop for Sender<T> {
         if attachment.roster().forked() {
             return;
         }
-        let split = self.held.split.load(std::sync::atomic::Ordering::Relaxed);
-        if split && Arc::strong_count(&self.held) > 1 {
+        if self.held.closes_direction() {
             let line = &self.producer.ring().header().producer;
             line.closed.store(u64::from(attachment.epoch()), Release);
             attachment.announce();

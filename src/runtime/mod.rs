@@ -1,0 +1,692 @@
+//! A main process, its children, and what happens to them.
+
+mod child;
+mod control;
+mod hooks;
+mod supervisor;
+
+pub use child::Child;
+
+use crate::channel::attachment::{Attachment, Plan, TypeStamp};
+use crate::channel::{Channel, DEFAULT_CAPACITY, Mode, Wait, checked_capacity};
+use crate::codec::Message;
+use crate::domain::CHANNEL;
+use crate::error::{Error, Result};
+use crate::roster::{self, Roster};
+use crate::segment::Segment;
+use control::Control;
+use core::fmt;
+use core::time::Duration;
+use hooks::{Event, Hooks};
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use supervisor::{Order, Supervisor};
+
+/// What a child's function returns: an error is printed on stderr, and the process exits with 1.
+pub type ChildResult = core::result::Result<(), Box<dyn StdError + Send + Sync>>;
+
+type Entry = child::EntryFn;
+
+/// When a child that ended is started again. A stop always wins over a restart that is due.
+///
+/// The default is `OnFailure { max: 5, backoff: 100 ms }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Not at all.
+    Never,
+    /// After an exit other than 0, a signal, or a failure to start: up to `max` times in a row,
+    /// after `backoff`, which doubles each time up to 10 s. A child that lived for 60 s starts
+    /// counting anew.
+    OnFailure {
+        /// Restarts in a row before it is given up.
+        max: u32,
+        /// Pause before the first.
+        backoff: Duration,
+    },
+    /// After every end, after a pause.
+    Always {
+        /// The pause.
+        backoff: Duration,
+    },
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Restart::OnFailure {
+            max: 5,
+            backoff: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What became of a child.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChildStatus {
+    /// Its name.
+    pub name: String,
+    /// Its pid while it runs.
+    pub pid: Option<u32>,
+    /// How often it was started.
+    pub generation: u32,
+    /// How often it was started again: after a failure or by request.
+    pub restarts: u32,
+    /// How its last process ended. `None` if none did, or if its end could not be learned because
+    /// this program ignores `SIGCHLD`.
+    pub last_exit: Option<ExitStatus>,
+    /// Why it could not be started, if that is what happened last.
+    pub last_error: Option<String>,
+    /// Whether it will run again without being asked: it runs, or a restart is due.
+    pub running: bool,
+}
+
+/// One child, in detail. See [`RuntimeBuilder::spec`].
+///
+/// ```
+/// use ringlane::{ChildSpec, Restart};
+/// use std::process::Command;
+/// use std::time::Duration;
+///
+/// let spec = ChildSpec::command("clock", Command::new("/usr/bin/clock"))
+///     .restart(Restart::Always { backoff: Duration::from_secs(1) })
+///     .stop_grace(Duration::from_secs(3));
+/// # let _ = spec;
+/// ```
+#[derive(Debug)]
+pub struct ChildSpec {
+    name: String,
+    program: Program,
+    restart: Restart,
+    stop_grace: Duration,
+    capacity: usize,
+    args: Option<Vec<OsString>>,
+}
+
+#[derive(Debug)]
+enum Program {
+    Entry(Entry),
+    Command(Box<Command>),
+}
+
+impl ChildSpec {
+    fn new(name: &str, program: Program) -> Self {
+        ChildSpec {
+            name: name.to_string(),
+            program,
+            restart: Restart::default(),
+            stop_grace: Duration::from_secs(10),
+            capacity: DEFAULT_CAPACITY,
+            args: None,
+        }
+    }
+
+    /// A child that runs `f` in a process of its own: this program, started again.
+    pub fn entry(name: &str, f: fn(Child) -> ChildResult) -> Self {
+        Self::new(name, Program::Entry(f))
+    }
+
+    /// A child that is any program. Its standard input will be null, and it gets a process group of
+    /// its own; all else is as `command` says.
+    pub fn command(name: &str, command: Command) -> Self {
+        Self::new(name, Program::Command(Box::new(command)))
+    }
+
+    /// When it is started again.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How long it may take to stop before it is killed; 10 s if nothing is said. After half of it
+    /// SIGTERM is sent, to a program that never attached at once.
+    pub fn stop_grace(mut self, grace: Duration) -> Self {
+        self.stop_grace = grace;
+        self
+    }
+
+    /// Bytes of each direction of its two channels; 256 KiB if nothing is said.
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// The arguments that an entry's process is started with; main's own if nothing is said. Not
+    /// for a command, which has its own.
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+/// A runtime to be. See [`Runtime::builder`].
+#[must_use = "nothing is started before `start` or `run`"]
+pub struct RuntimeBuilder {
+    domain: String,
+    specs: Vec<ChildSpec>,
+    hooks: Vec<(hooks::Kind, hooks::Hook)>,
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuntimeBuilder({:?}, {:?})", self.domain, self.specs)
+    }
+}
+
+impl RuntimeBuilder {
+    /// Adds a child that runs `f` in a process of its own.
+    ///
+    /// It is this program started again, with the same arguments. There
+    /// [`start`](Self::start) and [`run`](Self::run) never return: they run `f` and exit, with 0,
+    /// with 1 if `f` returns an error, which is printed, and with 101 if it panics. **What `main`
+    /// does before `start` happens in children too.**
+    pub fn child(self, name: &str, f: fn(Child) -> ChildResult) -> Self {
+        self.spec(ChildSpec::entry(name, f))
+    }
+
+    /// Adds a child that is any program. It attaches with [`Child::current`], or never does and is
+    /// only kept running.
+    pub fn command(self, name: &str, command: Command) -> Self {
+        self.spec(ChildSpec::command(name, command))
+    }
+
+    /// Adds a child, in detail.
+    pub fn spec(mut self, spec: ChildSpec) -> Self {
+        self.specs.push(spec);
+        self
+    }
+
+    fn hook(mut self, kind: hooks::Kind, hook: hooks::Hook) -> Self {
+        self.hooks.push((kind, hook));
+        self
+    }
+
+    /// Runs `f` before the first child is started; `start` waits for it.
+    pub fn on_before_start(self, f: impl FnOnce(&Runtime) + Send + 'static) -> Self {
+        let mut f = Some(f);
+        self.hook(
+            hooks::Kind::BeforeStart,
+            Box::new(move |runtime, _| {
+                if let (Some(f), Some(runtime)) = (f.take(), runtime) {
+                    f(runtime);
+                }
+            }),
+        )
+    }
+
+    /// Runs `f` once all children were started.
+    ///
+    /// Each hook has a thread of its own, so one that never returns delays nothing, and none holds
+    /// a restart or a stop up.
+    pub fn on_after_start(self, f: impl FnOnce(&Runtime) + Send + 'static) -> Self {
+        let mut f = Some(f);
+        self.hook(
+            hooks::Kind::AfterStart,
+            Box::new(move |runtime, _| {
+                if let (Some(f), Some(runtime)) = (f.take(), runtime) {
+                    f(runtime);
+                }
+            }),
+        )
+    }
+
+    /// Runs `f` with a child's name when that child is about to be told to stop.
+    pub fn on_before_child_stop(self, f: impl FnMut(&Runtime, &str) + Send + 'static) -> Self {
+        self.hook(hooks::Kind::BeforeChildStop, named(f))
+    }
+
+    /// Runs `f` with a child's name when that child is about to be started again.
+    pub fn on_before_restart(self, f: impl FnMut(&Runtime, &str) + Send + 'static) -> Self {
+        self.hook(hooks::Kind::BeforeRestart, named(f))
+    }
+
+    /// Runs `f` with a child's name when that child was started again.
+    pub fn on_after_restart(self, f: impl FnMut(&Runtime, &str) + Send + 'static) -> Self {
+        self.hook(hooks::Kind::AfterRestart, named(f))
+    }
+
+    /// Runs `f` when a child's process ended, for whatever reason.
+    pub fn on_child_exit(self, mut f: impl FnMut(&Runtime, &ChildStatus) + Send + 'static) -> Self {
+        self.hook(
+            hooks::Kind::ChildExit,
+            Box::new(move |runtime, event| {
+                if let (Some(runtime), Event::Exit(status)) = (runtime, event) {
+                    f(runtime, status);
+                }
+            }),
+        )
+    }
+
+    /// Runs `f` after all children ended and the channels are gone; the end of the shutdown waits
+    /// for it.
+    pub fn on_after_shutdown(self, f: impl FnOnce() + Send + 'static) -> Self {
+        let mut f = Some(f);
+        self.hook(
+            hooks::Kind::AfterShutdown,
+            Box::new(move |_, _| {
+                if let Some(f) = f.take() {
+                    f();
+                }
+            }),
+        )
+    }
+
+    /// Becomes the main process of the domain, makes the children's channels and starts them.
+    ///
+    /// Channels that a killed main left are taken over with their messages; other files of dead
+    /// processes are removed. Installs no signal handler.
+    ///
+    /// In a process that was itself started as a child this never returns; see
+    /// [`child`](Self::child). Such a process whose builder has another domain, or no such child,
+    /// exits with 2: it must not start children of its own by mistake, say under a test runner.
+    ///
+    /// # Errors
+    /// `DomainTaken` with the pid of its main process, `BadName`, `AlreadyExists` for a child that
+    /// is named twice or a channel that a living process holds, `TooManyProcesses`, `NoSpace`. A
+    /// child that does not start is no error here; see [`Runtime::children`].
+    pub fn start(self) -> Result<Runtime> {
+        let entries: Vec<(String, Entry)> = self
+            .specs
+            .iter()
+            .filter_map(|spec| match spec.program {
+                Program::Entry(entry) => Some((spec.name.clone(), entry)),
+                Program::Command(_) => None,
+            })
+            .collect();
+        child::enter(&self.domain, &entries);
+        check_specs(&self.specs)?;
+        let roster = roster::join(&self.domain, true)?;
+        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let control = Arc::new(Control::create(&roster, &names)?);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut owned = HashMap::new();
+        for spec in &self.specs {
+            for (kind, mode) in [("active", Mode::Active), ("passive", Mode::Passive)] {
+                let name = format!("{}-{kind}", spec.name);
+                let plan = Plan {
+                    capacity: checked_capacity(spec.capacity),
+                    host_mode: Mode::Any,
+                    guest_mode: mode,
+                    keep_undelivered: true,
+                };
+                let mut attachment = Attachment::create(&roster, &name, plan, None)?;
+                attachment.reopen_guest();
+                let flag = stopping.clone();
+                attachment.set_stopping(Arc::new(move || flag.load(Ordering::Acquire)));
+                let lent = Arc::new(AtomicBool::new(false));
+                owned.insert(
+                    name,
+                    Owned {
+                        attachment: Arc::new(attachment),
+                        lent,
+                    },
+                );
+            }
+        }
+        sweep(&roster);
+        let channels = |child: &str| {
+            let of = |kind| {
+                owned
+                    .get(&format!("{child}-{kind}"))
+                    .map(|o: &Owned| o.attachment.clone())
+            };
+            [of("active"), of("passive")]
+                .into_iter()
+                .flatten()
+                .collect()
+        };
+        let hooks = Hooks::new(self.hooks);
+        let supervisor = Supervisor::new(
+            self.specs,
+            roster.clone(),
+            control.clone(),
+            hooks.clone(),
+            channels,
+        )?;
+        let inner = Arc::new(Inner {
+            roster,
+            control: Mutex::new(Some(control)),
+            owned: Mutex::new(owned),
+            supervisor: supervisor.handle(),
+            hooks,
+            stopping,
+            shutdown: Mutex::new(false),
+        });
+        let unguarded = Runtime {
+            inner: inner.clone(),
+            _guard: None,
+        };
+        inner.hooks.start(&unguarded)?;
+        inner.hooks.run_and_wait(Event::BeforeStart);
+        supervisor.start()?;
+        inner.hooks.post(Event::AfterStart);
+        Ok(Runtime {
+            _guard: Some(Arc::new(ShutdownOnDrop(inner.clone()))),
+            inner,
+        })
+    }
+
+    /// Starts, waits for SIGINT, SIGTERM or the end of all children, and shuts down. Without
+    /// children, only a signal ends it. A second SIGINT or SIGTERM ends the process at once.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn run(self) -> Result<()> {
+        let has_children = !self.specs.is_empty();
+        let runtime = self.start()?;
+        let io = |e: std::io::Error| Error::io("signals", e);
+        let (read, write) = std::os::unix::net::UnixStream::pair().map_err(io)?;
+        let signals = Signals::install(&write).map_err(io)?;
+        if has_children {
+            runtime
+                .inner
+                .supervisor
+                .tell_when_all_ended(write.try_clone().map_err(io)?);
+        }
+        let mut byte = [0];
+        while let Err(e) = std::io::Read::read_exact(&mut &read, &mut byte) {
+            if e.kind() != std::io::ErrorKind::Interrupted {
+                return Err(io(e));
+            }
+        }
+        let outcome = runtime.shutdown();
+        drop(signals);
+        outcome
+    }
+}
+
+fn named(mut f: impl FnMut(&Runtime, &str) + Send + 'static) -> hooks::Hook {
+    Box::new(move |runtime, event| {
+        if let (Some(runtime), Event::Child(name)) = (runtime, event) {
+            f(runtime, name);
+        }
+    })
+}
+
+fn check_specs(specs: &[ChildSpec]) -> Result<()> {
+    for (i, spec) in specs.iter().enumerate() {
+        // The channels' names must be names, too.
+        crate::domain::check_name(&spec.name)?;
+        crate::domain::check_name(&format!("{}-passive", spec.name)).map_err(|_| {
+            Error::BadName {
+                name: spec.name.clone(),
+            }
+        })?;
+        if specs[..i].iter().any(|other| other.name == spec.name) {
+            return Err(Error::AlreadyExists {
+                name: spec.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Removes the channels of the domain that no living process holds. What cannot be judged stays.
+fn sweep(roster: &Roster) {
+    for name in roster.directory().channels().unwrap_or_default() {
+        if let Ok(segment) = Segment::open(roster.directory(), &format!("{name}{CHANNEL}"), None) {
+            crate::channel::attachment::sweep(&segment, roster);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM, while they mean a shutdown.
+struct Signals(Vec<signal_hook::SigId>);
+
+impl Signals {
+    fn install(to: &std::os::unix::net::UnixStream) -> std::io::Result<Self> {
+        let mut ids = Signals(Vec::new());
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let again = Arc::new(AtomicBool::new(false));
+            // In this order: the first signal arms what the second one does.
+            let end = signal_hook::flag::register_conditional_shutdown(
+                signal,
+                128 + signal,
+                again.clone(),
+            );
+            ids.0.push(end?);
+            ids.0.push(signal_hook::flag::register(signal, again)?);
+            ids.0.push(signal_hook::low_level::pipe::register(
+                signal,
+                to.try_clone()?,
+            )?);
+        }
+        Ok(ids)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.0.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}
+
+/// The main process of a domain: starts its children, restarts them, gives them channels, and stops
+/// them. Cheap to clone; dropping the last clone shuts down.
+///
+/// ```no_run
+/// use ringlane::{Child, ChildResult, Runtime};
+///
+/// fn echo(child: Child) -> ChildResult {
+///     let mut channel = child.active::<str>()?;
+///     while let Ok(line) = channel.recv() {
+///         channel.send(line.as_str())?;
+///     }
+///     Ok(())
+/// }
+///
+/// fn main() -> ringlane::Result<()> {
+///     let runtime = Runtime::builder("demo").child("echo", echo).start()?;
+///     let mut channel = runtime.get_channel::<str>("echo-active")?;
+///     channel.send("hello")?;
+///     assert_eq!(channel.recv()?, "hello");
+///     runtime.shutdown()
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+    /// Hooks are given a runtime without it, so that they do not keep it running.
+    _guard: Option<Arc<ShutdownOnDrop>>,
+}
+
+struct Inner {
+    roster: Arc<Roster>,
+    /// Taken at shutdown.
+    control: Mutex<Option<Arc<Control>>>,
+    owned: Mutex<HashMap<String, Owned>>,
+    supervisor: supervisor::Handle,
+    hooks: Hooks,
+    stopping: Arc<AtomicBool>,
+    /// Whether the shutdown is done; locked while it goes on.
+    shutdown: Mutex<bool>,
+}
+
+/// A channel of a child: main's end, and whether it was taken.
+struct Owned {
+    attachment: Arc<Attachment>,
+    lent: Arc<AtomicBool>,
+}
+
+struct ShutdownOnDrop(Arc<Inner>);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        // A fork of main has no children.
+        if !self.0.roster.forked() {
+            let _ = self.0.shut_down();
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runtime({:?})", self.inner.roster.directory().domain())
+    }
+}
+
+impl Runtime {
+    /// A runtime for `domain`, to be told what to run. Every domain has one main process at a time.
+    pub fn builder(domain: &str) -> RuntimeBuilder {
+        RuntimeBuilder {
+            domain: domain.to_string(),
+            specs: Vec::new(),
+            hooks: Vec::new(),
+        }
+    }
+
+    /// Main's end of a channel of a child, `{child}-active` or `{child}-passive`; else opens the
+    /// channel of that name in the domain, as its guest.
+    ///
+    /// The end of a child's channel is moved out: dropping it hands it back, and it can be had
+    /// again. The channel stays until the runtime shuts down.
+    ///
+    /// # Errors
+    /// `EndTaken` with the holder's pid, this process's own if the end was moved out before: share
+    /// a `Mutex<Sender>` then. Else as [`ChannelOptions::open`](crate::ChannelOptions::open).
+    pub fn get_channel<T: Message + ?Sized>(&self, name: &str) -> Result<Channel<T>> {
+        let stamp = TypeStamp::of::<T>();
+        let owned = {
+            let owned = self.inner.owned();
+            owned
+                .get(name)
+                .map(|o| (o.attachment.clone(), o.lent.clone()))
+        };
+        let Some((attachment, lent)) = owned else {
+            let mut attachment = Attachment::open(&self.inner.roster, name, Some(&stamp), true)?;
+            attachment.set_stopping(self.stopping_flag());
+            return Channel::new(Arc::new(attachment), None, Wait::Adaptive);
+        };
+        if lent.swap(true, Ordering::AcqRel) {
+            return Err(Error::EndTaken {
+                name: name.to_string(),
+                pid: std::process::id(),
+            });
+        }
+        if let Err(e) = attachment.stamp(&stamp) {
+            lent.store(false, Ordering::Release);
+            return Err(e);
+        }
+        Channel::new(attachment, Some(lent), Wait::Adaptive)
+    }
+
+    /// Creates a channel in the domain, as its host, for a child to open with
+    /// [`Child::get_channel`]. It is the caller's: dropping it closes it.
+    ///
+    /// # Errors
+    /// As [`ChannelOptions::create`](crate::ChannelOptions::create).
+    pub fn set_channel<T: Message + ?Sized>(&self, name: &str) -> Result<Channel<T>> {
+        let plan = Plan {
+            capacity: checked_capacity(DEFAULT_CAPACITY),
+            host_mode: Mode::Any,
+            guest_mode: Mode::Any,
+            keep_undelivered: true,
+        };
+        let stamp = TypeStamp::of::<T>();
+        let mut attachment = Attachment::create(&self.inner.roster, name, plan, Some(&stamp))?;
+        attachment.set_stopping(self.stopping_flag());
+        Channel::new(Arc::new(attachment), None, Wait::Adaptive)
+    }
+
+    fn stopping_flag(&self) -> crate::channel::attachment::Stopping {
+        let stopping = self.inner.stopping.clone();
+        Arc::new(move || stopping.load(Ordering::Acquire))
+    }
+
+    /// The names of all channels in the domain, sorted.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn channels(&self) -> Result<Vec<String>> {
+        self.inner.roster.directory().channels()
+    }
+
+    /// All children, in the order in which they were added.
+    pub fn children(&self) -> Vec<ChildStatus> {
+        self.inner.supervisor.statuses()
+    }
+
+    /// Has a child stopped and started again, and returns at once. One that ended for good is
+    /// started again. Counts as no failure.
+    ///
+    /// # Errors
+    /// `NotFound`, `Stopping` once the runtime shuts down.
+    pub fn restart(&self, child: &str) -> Result<()> {
+        let index = self.inner.supervisor.index(child)?;
+        self.inner.supervisor.order(Order::Restart(index))
+    }
+
+    /// Stops a child for good, and waits until it ended: it is told at once, gets SIGTERM after
+    /// half its grace and SIGKILL after the whole.
+    ///
+    /// # Errors
+    /// `NotFound`, `Stopping` once the runtime shuts down.
+    pub fn stop(&self, child: &str) -> Result<()> {
+        let index = self.inner.supervisor.index(child)?;
+        self.inner.supervisor.order(Order::Stop(index))?;
+        self.inner.supervisor.wait(index);
+        Ok(())
+    }
+
+    /// Waits until a child ended for good: it was stopped, its function returned and nothing starts
+    /// it again, or it failed too often.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn wait(&self, child: &str) -> Result<ChildStatus> {
+        let index = self.inner.supervisor.index(child)?;
+        Ok(self.inner.supervisor.wait(index))
+    }
+
+    /// Whether the runtime shuts down, or did. Loops in hooks should ask.
+    pub fn stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::Acquire)
+    }
+
+    /// Stops all children at once, waits for their end, and removes their channels. Receivers
+    /// obtained from this runtime return `Stopping` once drained. Hooks that are still running are
+    /// waited for, for a second at most. Only the first call does anything; others wait for it.
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn shutdown(&self) -> Result<()> {
+        self.inner.shut_down()
+    }
+}
+
+impl Inner {
+    fn owned(&self) -> std::sync::MutexGuard<'_, HashMap<String, Owned>> {
+        self.owned.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn shut_down(&self) -> Result<()> {
+        let mut done = self.shutdown.lock().unwrap_or_else(|e| e.into_inner());
+        if *done {
+            return Ok(());
+        }
+        self.stopping.store(true, Ordering::Release);
+        for owned in self.owned().values() {
+            owned.attachment.announce();
+        }
+        self.supervisor.shut_down();
+        for (_, owned) in self.owned().drain() {
+            // Also if its end is still lent: the file goes now, the end when it is dropped.
+            owned.attachment.unlink();
+        }
+        *self.control.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        *done = true;
+        drop(done);
+        self.hooks.run_and_wait(Event::AfterShutdown);
+        self.hooks.finish(Duration::from_secs(1));
+        Ok(())
+    }
+}

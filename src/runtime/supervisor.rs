@@ -1,0 +1,733 @@
+//! Starts children, notices their end, stops them and starts them again.
+//!
+//! Two threads. The *supervisor* owns all children: it spawns them (the kernel's parent-death signal
+//! fires when the spawning **thread** ends, so that thread must live as long as they may), sleeps in
+//! `poll` on a pidfd for each and on an eventfd for orders, and decides. The *listener* sleeps on
+//! the control segment's bell, which children ring, and writes the eventfd. So a crash is noticed
+//! when the kernel says so, and no timer runs but for deadlines.
+//!
+//! | phase | a process runs | left by |
+//! |---|---|---|
+//! | `Running` | yes | its end, an order, a request |
+//! | `Stopping` | yes | its end; SIGTERM and SIGKILL hasten that |
+//! | `Waiting` | no | the back-off's end, an order |
+//! | `Ended`, `Failed` | no | an order to restart |
+//!
+//! What follows a `Stopping` is kept beside it, and a stop is never overruled by a restart.
+//!
+//! The obligation of the `unsafe` here: what runs between fork and exec makes system calls and
+//! nothing else.
+#![allow(unsafe_code)]
+
+use super::child::{VARIABLE, place_for};
+use super::control::{Control, Stage};
+use super::hooks::{Event, Hooks, Kind};
+use super::{ChildSpec, ChildStatus, Program, Restart};
+use crate::channel::attachment::Attachment;
+use crate::doorbell::SLICE;
+use crate::error::{Error, Result};
+use crate::roster::Roster;
+use crate::sync::Ordering::*;
+use crate::sys;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A child that lived this long has not failed in a row.
+const PROVEN: Duration = Duration::from_secs(60);
+const MOST_BACKOFF: Duration = Duration::from_secs(10);
+/// How often a child without a pidfd is looked at.
+const WITHOUT_PIDFD: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    Restart(usize),
+    Stop(usize),
+    ShutDown,
+}
+
+/// What the supervisor and its clients share.
+struct Desk {
+    names: Vec<String>,
+    state: Mutex<DeskState>,
+    changed: Condvar,
+    /// Written after every order.
+    wake: OwnedFd,
+}
+
+struct DeskState {
+    orders: Vec<Order>,
+    statuses: Vec<ChildStatus>,
+    closed: bool,
+    when_all_ended: Option<UnixStream>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A client's view of the supervisor.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<Desk>);
+
+impl Handle {
+    fn lock(&self) -> MutexGuard<'_, DeskState> {
+        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn index(&self, child: &str) -> Result<usize> {
+        let found = self.0.names.iter().position(|name| name == child);
+        found.ok_or_else(|| Error::NotFound {
+            name: child.to_string(),
+        })
+    }
+
+    pub(super) fn statuses(&self) -> Vec<ChildStatus> {
+        self.lock().statuses.clone()
+    }
+
+    pub(super) fn order(&self, order: Order) -> Result<()> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::Stopping);
+        }
+        match order {
+            // So that whoever waits from here on waits for what was ordered.
+            Order::Restart(index) => state.statuses[index].running = true,
+            Order::Stop(_) => {}
+            Order::ShutDown => state.closed = true,
+        }
+        state.orders.push(order);
+        drop(state);
+        wake(&self.0.wake);
+        Ok(())
+    }
+
+    /// Waits until the child runs no more and will not by itself.
+    pub(super) fn wait(&self, index: usize) -> ChildStatus {
+        let mut state = self.lock();
+        while state.statuses[index].running {
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .unwrap_or_else(|e| e.into_inner());
+        }
+        state.statuses[index].clone()
+    }
+
+    /// Writes a byte once all children ended.
+    pub(super) fn tell_when_all_ended(&self, to: UnixStream) {
+        self.lock().when_all_ended = Some(to);
+        wake(&self.0.wake);
+    }
+
+    /// Stops all children and waits for the end of both threads.
+    pub(super) fn shut_down(&self) {
+        // Closed before: then another call waits for the threads.
+        let _ = self.order(Order::ShutDown);
+        let threads = std::mem::take(&mut self.lock().threads);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn wake(eventfd: &OwnedFd) {
+    // Only a counter at its maximum would block, and that wakes as well.
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Stopping {
+        term_at: Option<Instant>,
+        kill_at: Option<Instant>,
+    },
+    Waiting {
+        until: Instant,
+    },
+    Ended,
+    Failed,
+}
+
+/// What follows the end of the running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    ByPolicy,
+    Restart,
+    Stop,
+}
+
+struct Running {
+    process: std::process::Child,
+    pidfd: Option<OwnedFd>,
+    since: Instant,
+}
+
+struct Supervised {
+    name: String,
+    command: Command,
+    is_entry: bool,
+    restart: Restart,
+    grace: Duration,
+    channels: Vec<Arc<Attachment>>,
+    phase: Phase,
+    then: Then,
+    running: Option<Running>,
+    generation: u32,
+    restarts: u32,
+    failures: u32,
+    last_exit: Option<ExitStatus>,
+    last_error: Option<String>,
+    /// As the control segment has it: also tells "none" from "unknown".
+    exit_word: u64,
+}
+
+pub(super) struct Supervisor {
+    children: Vec<Supervised>,
+    domain: String,
+    control: Arc<Control>,
+    hooks: Hooks,
+    desk: Handle,
+    shutting_down: bool,
+    /// Children hold the read end; the write end closes when main goes.
+    life: (OwnedFd, OwnedFd),
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        specs: Vec<ChildSpec>,
+        roster: Arc<Roster>,
+        control: Arc<Control>,
+        hooks: Hooks,
+        channels: impl Fn(&str) -> Vec<Arc<Attachment>>,
+    ) -> Result<Supervisor> {
+        let io = |e: rustix::io::Errno| Error::io("a supervisor's descriptors", e);
+        let life = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io)?;
+        let names = specs.iter().map(|spec| spec.name.clone()).collect();
+        let children: Vec<_> = specs
+            .into_iter()
+            .map(|spec| Supervised::new(spec, &life.0, &channels))
+            .collect();
+        let statuses = children.iter().map(Supervised::status).collect();
+        let desk = Desk {
+            names,
+            state: Mutex::new(DeskState {
+                orders: Vec::new(),
+                statuses,
+                closed: false,
+                when_all_ended: None,
+                threads: Vec::new(),
+            }),
+            changed: Condvar::new(),
+            wake,
+        };
+        let domain = roster.directory().domain().to_string();
+        let desk = Handle(Arc::new(desk));
+        Ok(Supervisor {
+            children,
+            domain,
+            control,
+            hooks,
+            desk,
+            shutting_down: false,
+            life,
+        })
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.desk.clone()
+    }
+
+    /// Starts both threads, and returns when every child was spawned once.
+    pub(super) fn start(self) -> Result<()> {
+        let io = |e| Error::io("a supervisor's thread", e);
+        let desk = self.desk.clone();
+        let (control, listening) = (self.control.clone(), self.desk.clone());
+        let (spawned, all_spawned) = std::sync::mpsc::channel();
+        let supervisor = std::thread::Builder::new()
+            .name("ringlane-supervisor".into())
+            .spawn(move || self.supervise(spawned))
+            .map_err(io)?;
+        desk.lock().threads.push(supervisor);
+        let listener = std::thread::Builder::new()
+            .name("ringlane-control".into())
+            .spawn(move || listen(&control, &listening));
+        match listener {
+            Ok(thread) => desk.lock().threads.push(thread),
+            Err(e) => {
+                desk.shut_down();
+                return Err(io(e));
+            }
+        }
+        // Fails only if the supervisor panicked, which it has printed.
+        let _ = all_spawned.recv();
+        Ok(())
+    }
+
+    fn supervise(mut self, spawned: std::sync::mpsc::Sender<()>) {
+        for index in 0..self.children.len() {
+            self.spawn(index);
+        }
+        let _ = spawned.send(());
+        loop {
+            self.obey();
+            self.hear_requests();
+            self.reap();
+            self.keep_deadlines();
+            let all_ended = self
+                .children
+                .iter()
+                .all(|child| matches!(child.phase, Phase::Ended | Phase::Failed));
+            if all_ended {
+                if let Some(mut to) = self.desk.lock().when_all_ended.take() {
+                    let _ = to.write_all(&[0]);
+                }
+                if self.shutting_down {
+                    break;
+                }
+            }
+            self.sleep();
+        }
+        // The listener looks whether we are closed.
+        self.control.ring_main();
+    }
+
+    /// Sleeps until a child ends, an order comes, or a deadline is due.
+    fn sleep(&self) {
+        let mut fds = vec![PollFd::from_borrowed_fd(
+            self.desk.0.wake.as_fd(),
+            PollFlags::IN,
+        )];
+        let mut next: Option<Instant> = None;
+        let mut at = |moment: Instant| next = Some(next.map_or(moment, |n| n.min(moment)));
+        for child in &self.children {
+            match child.phase {
+                Phase::Stopping { term_at, kill_at } => {
+                    term_at.into_iter().chain(kill_at).for_each(&mut at);
+                }
+                Phase::Waiting { until } => at(until),
+                Phase::Running | Phase::Ended | Phase::Failed => {}
+            }
+            match child.running.as_ref().map(|running| &running.pidfd) {
+                Some(Some(pidfd)) => {
+                    fds.push(PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN));
+                }
+                Some(None) => at(Instant::now() + WITHOUT_PIDFD),
+                None => {}
+            }
+        }
+        let timeout = next.map(|moment| {
+            let left = moment.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        // A signal is as good a reason to look around as any.
+        let _ = poll(&mut fds, timeout.as_ref());
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.desk.0.wake, &mut count);
+    }
+
+    fn obey(&mut self) {
+        let orders = std::mem::take(&mut self.desk.lock().orders);
+        for order in orders {
+            match order {
+                Order::Restart(index) => self.restart(index),
+                Order::Stop(index) => self.stop(index),
+                Order::ShutDown => {
+                    self.shutting_down = true;
+                    (0..self.children.len()).for_each(|index| self.stop(index));
+                }
+            }
+        }
+    }
+
+    fn restart(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        match child.phase {
+            _ if self.shutting_down => {}
+            Phase::Running => {
+                child.then = Then::Restart;
+                self.begin_stop(index);
+            }
+            Phase::Stopping { .. } => {
+                if child.then != Then::Stop {
+                    child.then = Then::Restart;
+                }
+            }
+            Phase::Waiting { .. } => self.spawn_again(index),
+            Phase::Ended | Phase::Failed => {
+                child.failures = 0;
+                self.spawn_again(index);
+            }
+        }
+    }
+
+    fn stop(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        match child.phase {
+            Phase::Running => {
+                child.then = Then::Stop;
+                self.begin_stop(index);
+            }
+            Phase::Stopping { .. } => child.then = Then::Stop,
+            Phase::Waiting { .. } => self.settle(index, Phase::Ended),
+            // Also takes back what an order to restart promised.
+            Phase::Ended | Phase::Failed => self.publish(index),
+        }
+    }
+
+    /// Children that asked to be restarted, and those that attached.
+    fn hear_requests(&mut self) {
+        for index in 0..self.children.len() {
+            let (generation, phase) = (self.children[index].generation, self.children[index].phase);
+            let request = &self.control.record(index).request;
+            // Acquire: partner is the child's store; a request of an earlier generation is none.
+            if phase == Phase::Running && request.load(Acquire) == generation {
+                self.restart(index);
+            }
+            if phase == Phase::Running {
+                self.publish(index);
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, index: usize) {
+        let attached = self.is_attached(index);
+        let child = &mut self.children[index];
+        let now = Instant::now();
+        let term_at = if attached {
+            now.checked_add(child.grace / 2)
+        } else {
+            Some(now)
+        };
+        child.phase = Phase::Stopping {
+            term_at,
+            kill_at: now.checked_add(child.grace),
+        };
+        self.hooks.post_child(Kind::BeforeChildStop, &child.name);
+        self.control.tell_stop(index, child.generation);
+        for channel in &child.channels {
+            channel.announce();
+        }
+        self.publish(index);
+    }
+
+    /// Whether the running process took its place.
+    fn is_attached(&self, index: usize) -> bool {
+        self.control.record(index).nonce.load(Acquire) == 0
+    }
+
+    fn keep_deadlines(&mut self) {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        for index in 0..self.children.len() {
+            let child = &mut self.children[index];
+            match &mut child.phase {
+                Phase::Stopping { term_at, kill_at } => {
+                    if due(*kill_at) {
+                        (*term_at, *kill_at) = (None, None);
+                        child.signal(Signal::KILL);
+                    } else if due(*term_at) {
+                        *term_at = None;
+                        child.signal(Signal::TERM);
+                    }
+                }
+                Phase::Waiting { until } if *until <= now => self.spawn_again(index),
+                _ => {}
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        for index in 0..self.children.len() {
+            let Some(running) = &mut self.children[index].running else {
+                continue;
+            };
+            let status = match running.process.try_wait() {
+                Ok(None) => continue,
+                Ok(status) => status,
+                // The program ignores SIGCHLD, so the kernel reaps. That it ended says the pidfd.
+                Err(_) if running.has_ended() => None,
+                Err(_) => continue,
+            };
+            self.ended(index, status);
+        }
+    }
+
+    /// The process of a child is gone; what now?
+    fn ended(&mut self, index: usize, status: Option<ExitStatus>) {
+        let child = &mut self.children[index];
+        let lived = child
+            .running
+            .take()
+            .map_or(Duration::ZERO, |r| r.since.elapsed());
+        child.last_exit = status;
+        child.last_error = None;
+        child.exit_word = status.map_or(2 << 32, |s| 1 << 32 | u64::from(s.into_raw() as u32));
+        // Whoever waits for it looks now, and is told by the death rule.
+        for channel in &child.channels {
+            channel.announce();
+        }
+        if lived >= PROVEN {
+            child.failures = 0;
+        }
+        let then = std::mem::replace(&mut child.then, Then::ByPolicy);
+        // Without a status there is no telling; better once too often than not at all.
+        let failed = !status.is_some_and(|s| s.success());
+        match then {
+            Then::Stop => self.settle(index, Phase::Ended),
+            Then::Restart => {
+                self.tell_exit(index);
+                self.spawn_again(index);
+                return;
+            }
+            Then::ByPolicy => self.by_policy(index, failed),
+        }
+        self.tell_exit(index);
+    }
+
+    fn tell_exit(&self, index: usize) {
+        self.hooks.post(Event::Exit(self.children[index].status()));
+    }
+
+    /// After an end, or a start that failed, that nobody ordered.
+    fn by_policy(&mut self, index: usize, failed: bool) {
+        let child = &mut self.children[index];
+        let wait = |backoff| Phase::Waiting {
+            until: Instant::now() + backoff,
+        };
+        child.failures += u32::from(failed);
+        let phase = match child.restart {
+            _ if self.shutting_down => Phase::Ended,
+            Restart::Always { backoff } => wait(backoff.min(Duration::from_secs(86_400))),
+            Restart::Never | Restart::OnFailure { .. } if !failed => Phase::Ended,
+            Restart::OnFailure { max, backoff } if child.failures <= max => {
+                let doubled = backoff.saturating_mul(1 << (child.failures - 1).min(20));
+                wait(doubled.min(MOST_BACKOFF))
+            }
+            Restart::Never | Restart::OnFailure { .. } => Phase::Failed,
+        };
+        match phase {
+            Phase::Waiting { .. } => {
+                child.phase = phase;
+                self.publish(index);
+            }
+            phase => self.settle(index, phase),
+        }
+    }
+
+    /// It runs no more, and will not by itself: nobody comes to its channels any more.
+    fn settle(&mut self, index: usize, phase: Phase) {
+        let child = &mut self.children[index];
+        child.phase = phase;
+        for channel in &child.channels {
+            channel.close_guest();
+        }
+        self.publish(index);
+    }
+
+    fn spawn_again(&mut self, index: usize) {
+        self.hooks
+            .post_child(Kind::BeforeRestart, &self.children[index].name);
+        self.children[index].restarts += 1;
+        if self.spawn(index) {
+            self.hooks
+                .post_child(Kind::AfterRestart, &self.children[index].name);
+        }
+    }
+
+    fn spawn(&mut self, index: usize) -> bool {
+        let child = &mut self.children[index];
+        child.generation += 1;
+        child.then = Then::ByPolicy;
+        for channel in &child.channels {
+            channel.reopen_guest();
+        }
+        let record = self.control.record(index);
+        record.generation.store(child.generation, Relaxed);
+        let spawned = sys::random_nonzero().and_then(|nonce| {
+            record.nonce.store(nonce, Release);
+            let fd = self.life.0.as_raw_fd();
+            let place = place_for(
+                child.is_entry,
+                &self.domain,
+                &child.name,
+                child.generation,
+                nonce,
+                fd,
+            );
+            child.command.env(VARIABLE, place).spawn()
+        });
+        match spawned {
+            Ok(process) => {
+                // Not reaped before we ask, so the pid is its own; unless SIGCHLD is ignored, and
+                // then a process that has ended is what we find.
+                let pidfd = sys::open_pid(process.id()).ok().flatten();
+                child.running = Some(Running {
+                    process,
+                    pidfd,
+                    since: Instant::now(),
+                });
+                child.phase = Phase::Running;
+                child.last_error = None;
+                self.publish(index);
+                true
+            }
+            Err(e) => {
+                child.last_error = Some(e.to_string());
+                child.last_exit = None;
+                child.exit_word = 0;
+                self.by_policy(index, true);
+                self.tell_exit(index);
+                false
+            }
+        }
+    }
+
+    /// Shows everybody what became of a child.
+    fn publish(&self, index: usize) {
+        let child = &self.children[index];
+        let stage = match child.phase {
+            Phase::Running if child.is_entry && !self.is_attached(index) => Stage::Starting,
+            Phase::Running => Stage::Running,
+            Phase::Stopping { .. } => Stage::Stopping,
+            Phase::Waiting { .. } => Stage::Waiting,
+            Phase::Ended => Stage::Ended,
+            Phase::Failed => Stage::Failed,
+        };
+        let record = self.control.record(index);
+        record.pid.store(
+            child.running.as_ref().map_or(0, |r| r.process.id().into()),
+            Relaxed,
+        );
+        record.state.store(stage as u64, Relaxed);
+        record.restarts.store(child.restarts.into(), Relaxed);
+        record.last_exit.store(child.exit_word, Relaxed);
+        let mut state = self.desk.lock();
+        let mut status = child.status();
+        // A restart that was ordered and not yet obeyed is still to come.
+        status.running |= state
+            .orders
+            .iter()
+            .any(|o| matches!(o, Order::Restart(i) if *i == index));
+        state.statuses[index] = status;
+        self.desk.0.changed.notify_all();
+    }
+}
+
+impl Running {
+    fn has_ended(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => matches!(sys::has_ended(pidfd.as_fd()), Ok(true)),
+            None => matches!(sys::open_pid(self.process.id()), Ok(None)),
+        }
+    }
+}
+
+impl Supervised {
+    fn new(
+        spec: ChildSpec,
+        life: &OwnedFd,
+        channels: &impl Fn(&str) -> Vec<Arc<Attachment>>,
+    ) -> Supervised {
+        let is_entry = matches!(spec.program, Program::Entry(_));
+        let mut command = match spec.program {
+            Program::Command(command) => *command,
+            Program::Entry(_) => this_program(spec.args),
+        };
+        command.stdin(Stdio::null()).process_group(0);
+        let main = rustix::process::getpid();
+        let life = life.as_raw_fd();
+        let before_exec = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Main may have died before the signal was set.
+            if rustix::process::getppid() != Some(main) {
+                return Err(std::io::ErrorKind::NotFound.into());
+            }
+            // SAFETY: the supervisor keeps the descriptor open as long as it spawns.
+            let life = unsafe { BorrowedFd::borrow_raw(life) };
+            rustix::io::fcntl_setfd(life, rustix::io::FdFlags::empty())?;
+            Ok(())
+        };
+        // SAFETY: the closure makes three system calls, and an error of it allocates nothing.
+        unsafe { command.pre_exec(before_exec) };
+        Supervised {
+            channels: channels(&spec.name),
+            name: spec.name,
+            command,
+            is_entry,
+            restart: spec.restart,
+            grace: spec.stop_grace,
+            phase: Phase::Ended,
+            then: Then::ByPolicy,
+            running: None,
+            generation: 0,
+            restarts: 0,
+            failures: 0,
+            last_exit: None,
+            last_error: None,
+            exit_word: 0,
+        }
+    }
+
+    fn status(&self) -> ChildStatus {
+        ChildStatus {
+            name: self.name.clone(),
+            pid: self.running.as_ref().map(|r| r.process.id()),
+            generation: self.generation,
+            restarts: self.restarts,
+            last_exit: self.last_exit,
+            last_error: self.last_error.clone(),
+            running: !matches!(self.phase, Phase::Ended | Phase::Failed),
+        }
+    }
+
+    /// Signals the child and its process group. It is not reaped yet, so its pid is its own.
+    fn signal(&self, signal: Signal) {
+        let pid = self
+            .running
+            .as_ref()
+            .and_then(|r| Pid::from_raw(r.process.id() as i32));
+        let Some(pid) = pid else { return };
+        if kill_process_group(pid, signal).is_err() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// This program again. Not its path: after a rebuild another program lies there, or none.
+fn this_program(args: Option<Vec<std::ffi::OsString>>) -> Command {
+    let mut own = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = own.next() {
+        command.arg0(name);
+    }
+    command.args(args.unwrap_or_else(|| own.collect()));
+    command
+}
+
+/// Carries the children's rings to the supervisor.
+fn listen(control: &Control, desk: &Handle) {
+    loop {
+        let bell = &control.header().bell;
+        let seen = bell.seen();
+        wake(&desk.0.wake);
+        if desk.lock().closed {
+            // The supervisor's last children may still ring, but it has nothing to learn from it.
+            return;
+        }
+        while bell.seen() == seen && !desk.lock().closed {
+            bell.wait(seen, SLICE);
+        }
+    }
+}
