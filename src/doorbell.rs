@@ -182,7 +182,7 @@ impl Spinner {
     /// Pauses of a short spin, and between two looks at the clock of a whole one: about 1 µs.
     const SHORT: u32 = 64;
     const FAILURES: u32 = 4;
-    const EVERY: u32 = 16;
+    const EVERY: u32 = 4;
 
     pub(crate) fn new(spins: bool) -> Self {
         Spinner { spins, failures: 0 }
