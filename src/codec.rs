@@ -76,6 +76,8 @@ pub trait Codec<T: ?Sized>: sealed::Sealed + 'static {
 pub struct Received<'a> {
     pub(crate) consumer: &'a Consumer,
     pub(crate) record: Record,
+    // Some codecs need it, and which there are is the features' business.
+    #[cfg_attr(not(any(feature = "serde", feature = "bytemuck")), allow(dead_code))]
     pub(crate) scratch: &'a mut Vec<u8>,
 }
 

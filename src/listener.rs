@@ -19,6 +19,8 @@ use std::time::Instant;
 /// Hands one message out. Gives what handlers panicked with.
 type Deliver<T> = Box<dyn FnMut(Owned<T>) -> Vec<Box<dyn Any + Send>> + Send>;
 type OnError = Box<dyn FnMut(Error) + Send>;
+/// Ends a listener's sleep.
+type Wake = Box<dyn Fn() + Send + Sync>;
 
 impl<T: Message + ?Sized + 'static> Receiver<T> {
     /// Hands every message to `f`, on a new thread. The receiver is given up for it, so the two
@@ -163,7 +165,7 @@ impl<T: Message + ?Sized + 'static> ListenerBuilder<T> {
 /// messages if a [`Runtime`](crate::Runtime) child's function returned, and anywhere otherwise.
 pub struct Listener<T: Message + ?Sized> {
     running: Arc<Running>,
-    wake: Box<dyn Fn() + Send + Sync>,
+    wake: Wake,
     thread: Option<JoinHandle<Ended<T>>>,
 }
 
@@ -340,12 +342,12 @@ fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
 }
 
 /// All listeners of this process, so that an orderly exit can end them between two messages.
-static LISTENERS: Mutex<Vec<(Arc<Running>, Box<dyn Fn() + Send + Sync>)>> = Mutex::new(Vec::new());
+static LISTENERS: Mutex<Vec<(Arc<Running>, Wake)>> = Mutex::new(Vec::new());
 static ONE_ENDED: Condvar = Condvar::new();
 
 struct Registered(Arc<Running>);
 
-fn register(running: Arc<Running>, wake: Box<dyn Fn() + Send + Sync>) -> Registered {
+fn register(running: Arc<Running>, wake: Wake) -> Registered {
     let mut listeners = LISTENERS.lock().unwrap_or_else(|e| e.into_inner());
     listeners.push((running.clone(), wake));
     Registered(running)

@@ -593,6 +593,9 @@ impl<T: Message + ?Sized> fmt::Debug for Channel<T> {
     }
 }
 
+/// Makes a half of a channel `Send`, but not `Sync`, and says what it carries.
+type OneThread<T> = PhantomData<(fn(&T), core::cell::Cell<()>)>;
+
 /// A `Duration` from now as a moment; `None` if there is none that late.
 fn deadline_in(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)

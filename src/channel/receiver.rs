@@ -1,6 +1,6 @@
 //! The receiving half: the next record, and what to say when there is none.
 
-use super::{Held, Mode, PeerState, Stats, Wait, deadline_in};
+use super::{Held, Mode, OneThread, PeerState, Stats, Wait, deadline_in};
 use crate::codec::{Codec, Message, Owned, Received};
 use crate::doorbell::{self, News, SLICE, Slept, Spinner};
 use crate::error::{Error, RecvError, Result, TryRecvError};
@@ -8,9 +8,7 @@ use crate::ring::{Consumer, Peek, Record};
 use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
-use core::cell::Cell;
 use core::fmt;
-use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -58,8 +56,7 @@ pub struct Receiver<T: Message + ?Sized> {
     /// Ends a wait: the listener that owns us is to stop.
     interrupted: Option<Arc<std::sync::atomic::AtomicBool>>,
     pub(super) held: Arc<Held>,
-    /// `Send`, but not `Sync`: one thread at a time.
-    message: PhantomData<(fn(&T), Cell<()>)>,
+    message: OneThread<T>,
 }
 
 /// What a receiving call meets first.
@@ -100,7 +97,7 @@ impl<T: Message + ?Sized> Receiver<T> {
             looked: 0,
             interrupted: None,
             held,
-            message: PhantomData,
+            message: OneThread::default(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The sending half.
 
-use super::{Held, Stats, Wait, deadline_in};
+use super::{Held, OneThread, Stats, Wait, deadline_in};
 use crate::codec::{Codec, Message};
 use crate::doorbell::{self, News, SLICE, Slept, Spinner};
 use crate::error::{SendError, TrySendError};
@@ -9,9 +9,7 @@ use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::borrow::Borrow;
-use core::cell::Cell;
 use core::fmt;
-use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,8 +43,7 @@ pub struct Sender<T: Message + ?Sized> {
     /// For codecs that put the bytes together first.
     scratch: Vec<u8>,
     pub(super) held: Arc<Held>,
-    /// `Send`, but not `Sync`: one thread at a time.
-    message: PhantomData<(fn(&T), Cell<()>)>,
+    message: OneThread<T>,
 }
 
 /// Why nothing was sent, before the value is put back into it.
@@ -75,7 +72,7 @@ impl<T: Message + ?Sized> Sender<T> {
             spinner: super::receiver::spinner(wait),
             scratch: Vec::new(),
             held,
-            message: PhantomData,
+            message: OneThread::default(),
         })
     }
 
