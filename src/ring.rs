@@ -360,9 +360,9 @@ impl Producer {
         self.position
     }
 
-    /// `head` as it was when we last looked.
-    pub(crate) fn seen_head(&self) -> u64 {
-        self.head
+    /// Whether `head` moved since we last looked, so that there may be room now.
+    pub(crate) fn head_moved(&self) -> bool {
+        self.ring.header().consumer.head.load(Relaxed) != self.head
     }
 
     /// Room for a payload of `len` bytes.

@@ -423,8 +423,6 @@ impl<T: Message + ?Sized> Receiver<T> {
         &mut self,
         deadline: Option<Option<Instant>>,
     ) -> Result<Record, TryRecvError> {
-        let ring = self.consumer.ring().clone();
-        let header = ring.header();
         loop {
             let consumer = &self.consumer;
             if self.spinner.spin(|| consumer.is_ready()) {
@@ -448,7 +446,7 @@ impl<T: Message + ?Sized> Receiver<T> {
             if self.wait == Wait::Spin {
                 std::thread::yield_now();
             } else {
-                self.sleep(header, left.min(SLICE));
+                self.sleep(left.min(SLICE));
             }
             if let Some(record) = self.ready()? {
                 return Ok(record);
@@ -456,7 +454,8 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
     }
 
-    fn sleep(&self, header: &crate::layout::RingHeader, timeout: Duration) {
+    fn sleep(&self, timeout: Duration) {
+        let header = self.consumer.ring().header();
         let line = &header.consumer;
         line.sleeps
             .store(line.sleeps.load(Relaxed).wrapping_add(1), Relaxed);

@@ -295,12 +295,8 @@ impl<T: Message + ?Sized> Sender<T> {
 
     /// Waits until `head` moved, something happened, or a slice passed. `Ok(false)` at the deadline.
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
-        let ring = self.producer.ring().clone();
-        let header = ring.header();
-        // The head with which the ring was found full.
-        let full_at = self.producer.seen_head();
-        let moved = || header.consumer.head.load(Acquire) != full_at;
-        if self.spinner.spin(moved) {
+        let producer = &self.producer;
+        if self.spinner.spin(|| producer.head_moved()) {
             return Ok(true);
         }
         self.look()?;
@@ -312,17 +308,16 @@ impl<T: Message + ?Sized> Sender<T> {
             std::thread::yield_now();
             return Ok(true);
         }
-        let news = self.news;
+        let header = self.producer.ring().header();
         let line = &header.producer;
         line.sleeps
             .store(line.sleeps.load(Relaxed).wrapping_add(1), Relaxed);
-        let bell = &header.sleepers.producer;
         let attachment = &self.held.attachment;
         let slept = doorbell::sleep(
-            bell,
+            &header.sleepers.producer,
             left.min(SLICE),
             || attachment.peer_is_registered(),
-            || moved() || news.pending(header),
+            || self.producer.head_moved() || self.news.pending(header),
         );
         if slept == Slept::Rescued {
             line.rescues
