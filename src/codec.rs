@@ -221,6 +221,9 @@ where
 /// The codec of serde types, in the `postcard` format. It goes through a buffer of the handle,
 /// which grows to the largest message and is used again.
 ///
+/// A type whose values take no bytes but come in any number, such as `Vec<()>`, should not be used:
+/// `serde` counts them one by one, as many as a damaged message says.
+///
 /// ```
 /// use ringlane::{Message, Postcard};
 ///

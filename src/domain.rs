@@ -9,10 +9,14 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
-/// The domain of those who name none, unless `RINGLANE_DOMAIN` does.
+/// The domain of those who name none, unless [`VARIABLE`] does.
 pub(crate) const DEFAULT: &str = "default";
+/// Names the domain of those who name none. A runtime sets it for its children.
+pub(crate) const VARIABLE: &str = "RINGLANE_DOMAIN";
 /// Ending of a channel's file.
 pub(crate) const CHANNEL: &str = ".channel";
+/// Ending of a file that is being made, where there are no nameless files.
+pub(crate) const TEMPORARY: &str = ".tmp";
 /// File name of the roster.
 pub(crate) const ROSTER: &str = "roster";
 /// File name of the control segment of the domain's main process and its children.
@@ -41,7 +45,7 @@ pub(crate) fn base() -> PathBuf {
 
 /// The domain that a call without one means.
 pub(crate) fn default_domain() -> String {
-    match std::env::var("RINGLANE_DOMAIN") {
+    match std::env::var(VARIABLE) {
         Ok(domain) if !domain.is_empty() => domain,
         _ => DEFAULT.to_string(),
     }
@@ -130,10 +134,33 @@ impl Directory {
 
     /// The channels in it, sorted.
     pub(crate) fn channels(&self) -> Result<Vec<String>> {
-        let names = self.list()?.into_iter();
-        Ok(names
-            .filter_map(|n| n.strip_suffix(CHANNEL).map(str::to_string))
-            .collect())
+        let files = self.list()?;
+        let names = files.iter().filter_map(|file| file.strip_suffix(CHANNEL));
+        let mut names: Vec<_> = names.map(str::to_string).collect();
+        // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether there is nothing in it but `name` and what [`TEMPORARY`] ends.
+    pub(crate) fn only_holds(&self, name: &str) -> bool {
+        let names = self.list();
+        names.is_ok_and(|names| names.iter().all(|n| n == name || n.ends_with(TEMPORARY)))
+    }
+
+    /// Removes files that were not finished, because their makers were killed. For one who knows
+    /// that nobody makes any.
+    pub(crate) fn remove_temporaries(&self) {
+        for name in self.list().unwrap_or_default() {
+            if name.ends_with(TEMPORARY) {
+                let _ = rustix::fs::unlinkat(&self.fd, name, rustix::fs::AtFlags::empty());
+            }
+        }
+    }
+
+    /// Whether somebody removed the directory that we have open.
+    pub(crate) fn was_removed(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Removes the directory if it is empty, and the user's directory if that is empty then.

@@ -16,6 +16,9 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const LINE: usize = 128;
 /// Data areas begin at a multiple of this.
 pub(crate) const PAGE: usize = 4096;
+/// Bytes of a ring: a power of two between these.
+pub(crate) const LEAST_CAPACITY: usize = 4 << 10;
+pub(crate) const MOST_CAPACITY: usize = 1 << 30;
 /// Bytes of a name in shared memory, without its length.
 pub(crate) const NAME_BYTES: usize = 128;
 
@@ -26,6 +29,18 @@ pub(crate) enum Kind {
     Roster = 1,
     Channel = 2,
     Runtime = 3,
+}
+
+#[cfg(not(loom))]
+impl Kind {
+    /// The largest that a file of this kind can be.
+    pub(crate) fn most_bytes(self) -> u64 {
+        (match self {
+            Kind::Roster => size_of::<RosterHeader>().next_multiple_of(PAGE),
+            Kind::Channel => PAGE + 2 * MOST_CAPACITY,
+            Kind::Runtime => size_of::<RuntimeHeader>().next_multiple_of(PAGE),
+        }) as u64
+    }
 }
 
 /// How every segment begins, in every layout version: these words never move.
@@ -150,7 +165,7 @@ pub(crate) struct ConsumerLine {
     pub(crate) sleeps: AtomicU64,
     /// Sleeps whose slice ran out although there was a message.
     pub(crate) rescues: AtomicU64,
-    /// The receive mode in use: 0 none yet, else a [`crate::Mode`] as [`mode_bits`] has it.
+    /// The receive mode in use: 0 none yet, else a [`crate::Mode`] in bits.
     pub(crate) mode: AtomicU64,
     /// Epoch of the holder that gave up its receiver; 0 if none did.
     pub(crate) closed: AtomicU64,

@@ -8,6 +8,7 @@
 //! - A [`Runtime`] starts named children, gives each the channels `{name}-active` and
 //!   `{name}-passive`, and starts a child again on request or after a crash. What was sent and not
 //!   received is still there.
+//! - [`inspect`] shows all of it from outside, also when it hangs or is dead.
 //!
 //! A peer that died is told as a value, [`RecvError::PeerDied`]; nothing here waits for a process
 //! that the kernel says is gone, and no clock ever declares one dead.
@@ -61,6 +62,9 @@ mod domain;
 mod segment;
 
 #[cfg(not(loom))]
+mod identity;
+
+#[cfg(not(loom))]
 mod roster;
 
 mod ring;
@@ -83,6 +87,9 @@ mod listener;
 // Processes and pictures.
 #[cfg(not(loom))]
 mod runtime;
+
+#[cfg(not(loom))]
+pub mod inspect;
 
 #[cfg(not(loom))]
 mod api {

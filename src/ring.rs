@@ -8,8 +8,9 @@
 //!
 //! ```text
 //! header  len:32 | kind:8 | epoch:24       0 = nothing here yet
-//! kind    DATA, PADDING (fills the rest of the ring, so that no record wraps),
-//!         DISCARDED (was DATA; a successor of its producer took it back)
+//! kind    DATA, HEIR (DATA by a producer whose predecessor died),
+//!         PADDING (fills the rest of the ring, so that no record wraps),
+//!         DISCARDED (was a message; a successor of its producer took it back)
 //! epoch   which incarnation of the producer's end committed it
 //! ```
 //!
@@ -51,6 +52,7 @@ const HEADER: u64 = 8;
 const DATA: u64 = 1;
 const PADDING: u64 = 2;
 const DISCARDED: u64 = 3;
+const HEIR: u64 = 4;
 /// Positions grow from 0; one beyond this was not reached by counting.
 const MAX_POSITION: u64 = 1 << 62;
 /// Epochs have 24 bits.
@@ -204,14 +206,32 @@ fn kind_of(header: u64) -> u64 {
     (header >> 32) & 0xff
 }
 
-fn epoch_of(header: u64) -> u32 {
-    (header >> 40) as u32
+fn is_message(header: u64) -> bool {
+    matches!(kind_of(header), DATA | HEIR)
 }
 
-/// High half of the headers that `epoch` commits.
-fn data_tag(epoch: u32) -> u64 {
-    let kind = if without(Step::KindInHeader) { 0 } else { DATA };
-    u64::from(epoch & EPOCH_MASK) << 8 | kind
+/// One holder of the producer's end, as its records name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incarnation {
+    pub(crate) epoch: u32,
+    /// Its predecessor died.
+    pub(crate) is_heir: bool,
+}
+
+impl Incarnation {
+    fn of(header: u64) -> Self {
+        Incarnation {
+            epoch: (header >> 40) as u32,
+            is_heir: kind_of(header) == HEIR,
+        }
+    }
+
+    /// High half of the headers that it commits.
+    fn tag(self) -> u64 {
+        let kind = if self.is_heir { HEIR } else { DATA };
+        let kind = if without(Step::KindInHeader) { 0 } else { kind };
+        u64::from(self.epoch & EPOCH_MASK) << 8 | kind
+    }
 }
 
 /// A record found by [`Ring::walk`].
@@ -225,7 +245,11 @@ pub(crate) struct Walked {
 impl Walked {
     /// Whether it is a message still to be delivered.
     pub(crate) fn is_message(&self) -> bool {
-        kind_of(self.header) == DATA
+        is_message(self.header)
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation::of(self.header)
     }
 
     /// Where the next record begins.
@@ -282,7 +306,7 @@ impl Ring {
         let size = record_size(u64::from(header as u32));
         let to_end = self.to_end(position);
         let fits = match kind_of(header) {
-            DATA | DISCARDED => size <= to_end && size <= self.capacity / 2,
+            DATA | HEIR | DISCARDED => size <= to_end && size <= self.capacity / 2,
             PADDING => size == to_end && size < self.capacity / 2,
             _ => false,
         };
@@ -331,7 +355,7 @@ pub(crate) enum Refusal {
 
 impl Producer {
     /// Begins where the last producer stopped: at the first zero header.
-    pub(crate) fn attach(ring: Ring, epoch: u32) -> Result<Self, Corrupt> {
+    pub(crate) fn attach(ring: Ring, me: Incarnation) -> Result<Self, Corrupt> {
         let head = ring.load_head()?;
         let mut position = head;
         if without(Step::Walk) {
@@ -347,7 +371,7 @@ impl Producer {
             position,
             head,
             sent,
-            tag: data_tag(epoch),
+            tag: me.tag(),
         })
     }
 
@@ -470,7 +494,8 @@ impl Producer {
             );
         }
         self.position = end;
-        self.sent += 1;
+        // It began as what lay in the segment, so any number.
+        self.sent = self.sent.wrapping_add(1);
         let line = &self.ring.header().producer;
         store(&line.tail, end, Relaxed);
         store(&line.sent, self.sent, Relaxed);
@@ -483,7 +508,8 @@ impl Producer {
             let record = record?;
             if record.is_message() {
                 let header = record.header & !(0xff << 32) | DISCARDED << 32;
-                store(self.ring.record_header(record.position), header, Relaxed);
+                // Release: for our predecessor, whose own store of this header was one.
+                store(self.ring.record_header(record.position), header, Release);
             }
         }
         Ok(())
@@ -527,14 +553,16 @@ impl Record {
 pub(crate) enum Peek {
     Empty,
     Record(Record),
+    /// Nothing, but records that were discarded are passed over: the producer has more room.
+    Passed,
     /// The next record is of another incarnation of the producer: tell the user, then `expect` it.
-    Epoch(u32),
+    Other(Incarnation),
     Corrupt,
 }
 
 impl Consumer {
-    /// Begins at `head`, expecting records of `epoch`.
-    pub(crate) fn attach(ring: Ring, epoch: u32) -> Result<Self, Corrupt> {
+    /// Begins at `head`, expecting records of `peer`.
+    pub(crate) fn attach(ring: Ring, peer: Incarnation) -> Result<Self, Corrupt> {
         let position = ring.load_head()?;
         let line = &ring.header().consumer;
         let (seen, received) = (line.seen.load(Relaxed), line.received.load(Relaxed));
@@ -542,7 +570,7 @@ impl Consumer {
             ring,
             position,
             received,
-            tag: data_tag(epoch),
+            tag: peer.tag(),
             seen,
         })
     }
@@ -551,9 +579,17 @@ impl Consumer {
         &self.ring
     }
 
-    /// From here on, records of `epoch` are what is expected.
-    pub(crate) fn expect(&mut self, epoch: u32) {
-        self.tag = data_tag(epoch);
+    /// Who sent the oldest message that is still there.
+    pub(crate) fn oldest(&self) -> Option<Incarnation> {
+        let mut records = self.ring.walk().ok()?.map_while(Result::ok);
+        records
+            .find(Walked::is_message)
+            .map(|record| record.incarnation())
+    }
+
+    /// From here on, records of `peer` are what is expected.
+    pub(crate) fn expect(&mut self, peer: Incarnation) {
+        self.tag = peer.tag();
     }
 
     /// The next record, without taking it.
@@ -597,23 +633,27 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn peek_unexpected(&mut self) -> Peek {
+        let from = self.position;
         // Each step passes at least one word, and a lap without an end is nonsense.
         for _ in 0..self.ring.capacity / 8 {
             let header = self.ring.record_header(self.position).load(Acquire);
+            if header == 0 && self.position != from {
+                self.publish();
+                return Peek::Passed;
+            }
             if header == 0 {
                 return Peek::Empty;
             }
             let Some(size) = self.ring.checked_size(self.position, header) else {
                 return Peek::Corrupt;
             };
-            if kind_of(header) == DATA {
+            if is_message(header) {
                 if header >> 32 == self.tag {
                     return self.checked(header);
                 }
-                return Peek::Epoch(epoch_of(header));
+                return Peek::Other(Incarnation::of(header));
             }
             self.position += size;
-            self.publish();
         }
         Peek::Corrupt
     }
@@ -682,7 +722,8 @@ impl Consumer {
     pub(crate) fn pass(&mut self, record: Record) {
         debug_assert_eq!(record.position, self.position);
         self.position = record.end();
-        self.received += 1;
+        // It began as what lay in the segment, so any number.
+        self.received = self.received.wrapping_add(1);
     }
 
     /// Tells the producer how far we are.

@@ -4,6 +4,13 @@
 use super::*;
 use crate::sync::run_without;
 
+fn first(epoch: u32) -> Incarnation {
+    Incarnation {
+        epoch,
+        is_heir: false,
+    }
+}
+
 /// A ring on the heap.
 struct HeapRing {
     header: RingHeader,
@@ -38,7 +45,7 @@ fn send(producer: &mut Producer, bytes: &[u8]) -> Result<(), Refusal> {
 
 fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
     match consumer.peek() {
-        Peek::Empty => None,
+        Peek::Empty | Peek::Passed => None,
         Peek::Record(record) => {
             let mut bytes = Vec::new();
             consumer.append(&record, &mut bytes);
@@ -75,8 +82,8 @@ mod models {
         loom::model(|| {
             let ring = heap_ring(32);
             let shadow = Arc::new(Shadow((0..4).map(|_| Default::default()).collect()));
-            let mut producer = Producer::attach(ring.clone(), 1).unwrap();
-            let mut consumer = Consumer::attach(ring, 1).unwrap();
+            let mut producer = Producer::attach(ring.clone(), first(1)).unwrap();
+            let mut consumer = Consumer::attach(ring, first(1)).unwrap();
             let written = shadow.clone();
             let sender = thread::spawn(move || {
                 for i in 1..=3u64 {
@@ -210,8 +217,8 @@ mod kills {
         fn new() -> Self {
             let ring = heap_ring(64);
             World {
-                producer: Producer::attach(ring.clone(), 1).unwrap(),
-                consumer: Consumer::attach(ring.clone(), 1).unwrap(),
+                producer: Producer::attach(ring.clone(), first(1)).unwrap(),
+                consumer: Consumer::attach(ring.clone(), first(1)).unwrap(),
                 ring,
                 twin: VecDeque::new(),
                 serial: 0,
@@ -235,7 +242,7 @@ mod kills {
                 Act::KilledSend(len, stores) => {
                     let bytes = payload(self.serial, len);
                     let sent = killed_after(stores, || send(&mut self.producer, &bytes));
-                    self.producer = Producer::attach(self.ring.clone(), 1).unwrap();
+                    self.producer = Producer::attach(self.ring.clone(), first(1)).unwrap();
                     // Acknowledged is delivered; not acknowledged is there whole or not at all.
                     let there = self.producer.position != self.expected_position();
                     match sent {
@@ -250,7 +257,7 @@ mod kills {
                 Act::KilledRecv(stores) => {
                     let got = killed_after(stores, || recv(&mut self.consumer));
                     let position = self.consumer.position;
-                    self.consumer = Consumer::attach(self.ring.clone(), 1).unwrap();
+                    self.consumer = Consumer::attach(self.ring.clone(), first(1)).unwrap();
                     match got {
                         Some(got) => assert_eq!(got, self.twin.pop_front()),
                         // Taken, and lost with its receiver: at most one.
@@ -369,8 +376,8 @@ mod twin {
         #[test]
         fn behaves_as_a_queue(acts in acts()) {
             let ring = heap_ring(1024);
-            let mut producer = Producer::attach(ring.clone(), 7).unwrap();
-            let mut consumer = Consumer::attach(ring.clone(), 7).unwrap();
+            let mut producer = Producer::attach(ring.clone(), first(7)).unwrap();
+            let mut consumer = Consumer::attach(ring.clone(), first(7)).unwrap();
             let mut twin = VecDeque::new();
             for (serial, act) in acts.into_iter().enumerate() {
                 match act {
@@ -398,8 +405,8 @@ mod twin {
                         let _ = producer.claim(len);
                     }
                     Act::Handover => {
-                        producer = Producer::attach(ring.clone(), 7).unwrap();
-                        consumer = Consumer::attach(ring.clone(), 7).unwrap();
+                        producer = Producer::attach(ring.clone(), first(7)).unwrap();
+                        consumer = Consumer::attach(ring.clone(), first(7)).unwrap();
                     }
                 }
             }
@@ -409,14 +416,14 @@ mod twin {
     #[test]
     fn a_full_ring_holds_what_the_arithmetic_says() {
         let ring = heap_ring(64);
-        let mut producer = Producer::attach(ring.clone(), 1).unwrap();
+        let mut producer = Producer::attach(ring.clone(), first(1)).unwrap();
         // 8-byte messages are 16 bytes; the next header needs 8 more: three fit, not four.
         for i in 0..3u64 {
             send(&mut producer, &i.to_ne_bytes()).unwrap();
         }
         assert_eq!(send(&mut producer, &[0; 8]), Err(Refusal::Full));
         assert_eq!(send(&mut producer, &[0; 25]), Err(Refusal::TooLarge));
-        let mut consumer = Consumer::attach(ring, 1).unwrap();
+        let mut consumer = Consumer::attach(ring, first(1)).unwrap();
         assert_eq!(recv(&mut consumer), Some(0u64.to_ne_bytes().to_vec()));
         send(&mut producer, &[0; 8]).unwrap();
     }
@@ -424,24 +431,31 @@ mod twin {
     #[test]
     fn another_incarnation_is_told_before_its_first_record() {
         let ring = heap_ring(256);
-        let mut consumer = Consumer::attach(ring.clone(), 1).unwrap();
-        send(&mut Producer::attach(ring.clone(), 1).unwrap(), b"old").unwrap();
-        send(&mut Producer::attach(ring, 2).unwrap(), b"new").unwrap();
+        let mut consumer = Consumer::attach(ring.clone(), first(1)).unwrap();
+        send(
+            &mut Producer::attach(ring.clone(), first(1)).unwrap(),
+            b"old",
+        )
+        .unwrap();
+        send(&mut Producer::attach(ring, first(2)).unwrap(), b"new").unwrap();
         assert_eq!(recv(&mut consumer).as_deref(), Some(&b"old"[..]));
-        assert!(matches!(consumer.peek(), Peek::Epoch(2)));
-        consumer.expect(2);
+        assert!(matches!(
+            consumer.peek(),
+            Peek::Other(Incarnation { epoch: 2, .. })
+        ));
+        consumer.expect(first(2));
         assert_eq!(recv(&mut consumer).as_deref(), Some(&b"new"[..]));
     }
 
     #[test]
     fn discarded_records_are_passed_over_and_their_room_comes_back() {
         let ring = heap_ring(64);
-        let mut consumer = Consumer::attach(ring.clone(), 1).unwrap();
-        let mut old = Producer::attach(ring.clone(), 1).unwrap();
+        let mut consumer = Consumer::attach(ring.clone(), first(1)).unwrap();
+        let mut old = Producer::attach(ring.clone(), first(1)).unwrap();
         for i in 0..3u64 {
             send(&mut old, &i.to_ne_bytes()).unwrap();
         }
-        let mut new = Producer::attach(ring, 1).unwrap();
+        let mut new = Producer::attach(ring, first(1)).unwrap();
         new.discard_undelivered().unwrap();
         assert_eq!(recv(&mut consumer), None);
         for i in 7..10u64 {
@@ -455,16 +469,16 @@ mod twin {
     #[test]
     fn a_successor_knows_what_its_predecessor_was_handed() {
         let ring = heap_ring(256);
-        let mut producer = Producer::attach(ring.clone(), 1).unwrap();
+        let mut producer = Producer::attach(ring.clone(), first(1)).unwrap();
         send(&mut producer, b"first").unwrap();
         send(&mut producer, b"second").unwrap();
-        let mut consumer = Consumer::attach(ring.clone(), 1).unwrap();
+        let mut consumer = Consumer::attach(ring.clone(), first(1)).unwrap();
         let Peek::Record(record) = consumer.peek() else {
             panic!()
         };
         assert!(!consumer.redelivered(&record));
         consumer.mark_seen(&record);
-        let mut successor = Consumer::attach(ring, 1).unwrap();
+        let mut successor = Consumer::attach(ring, first(1)).unwrap();
         let Peek::Record(record) = successor.peek() else {
             panic!()
         };
@@ -488,13 +502,13 @@ mod twin {
                 ring.record_header(i as u64 * 8).store(*word, Relaxed);
             }
             ring.header().consumer.head.store(head, Relaxed);
-            if let Ok(mut producer) = Producer::attach(ring.clone(), 1) {
+            if let Ok(mut producer) = Producer::attach(ring.clone(), first(1)) {
                 for len in [0, 8, 56, 57] {
                     let _ = send(&mut producer, &payload(1, len));
                 }
                 let _ = producer.discard_undelivered();
             }
-            if let Ok(mut consumer) = Consumer::attach(ring.clone(), 1) {
+            if let Ok(mut consumer) = Consumer::attach(ring.clone(), first(1)) {
                 for _ in 0..64 {
                     match consumer.peek() {
                         Peek::Record(record) => {
@@ -503,8 +517,8 @@ mod twin {
                             consumer.append(&record, &mut Vec::new());
                             consumer.release(record);
                         }
-                        Peek::Epoch(epoch) => consumer.expect(epoch),
-                        Peek::Empty | Peek::Corrupt => break,
+                        Peek::Other(peer) => consumer.expect(peer),
+                        Peek::Empty | Peek::Passed | Peek::Corrupt => break,
                     }
                 }
                 let _ = consumer.discard_undelivered();

@@ -17,7 +17,7 @@
 //! compare-exchange of the exact word that was judged, so of two takers one loses, and a taker
 //! killed at any point leaves a word that the death rule can judge.
 
-use crate::ring::EPOCH_MASK;
+use crate::ring::{EPOCH_MASK, Incarnation};
 use crate::roster::{Holder, Roster};
 use crate::sync::{AtomicU64, Ordering::*, fence};
 
@@ -81,6 +81,14 @@ impl Role {
         Role::from_word(word.load(Acquire))
     }
 
+    /// As the records of its holder name it.
+    pub(crate) fn incarnation(self) -> Incarnation {
+        Incarnation {
+            epoch: self.epoch,
+            is_heir: self.state == State::Succeeded,
+        }
+    }
+
     /// Whether somebody holds it, dead or alive.
     pub(crate) fn is_held(self) -> bool {
         matches!(self.state, State::Held | State::Succeeded)
@@ -124,7 +132,8 @@ fn claim_as(
     roster: &Roster,
     state: impl Fn(Role) -> State,
 ) -> Result<Claimed, Denied> {
-    loop {
+    // Each round lost was lost to another claimer, or to somebody who scribbles.
+    for _ in 0..100 {
         let seen = word.load(Acquire);
         let before = Role::from_word(seen);
         match before.state {
@@ -155,6 +164,7 @@ fn claim_as(
             return Ok(Claimed { role, before });
         }
     }
+    Err(Denied::Gone)
 }
 
 /// Gives up a role that this process holds as `role`: `Free` for a successor, `Closed` for good.

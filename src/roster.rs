@@ -26,6 +26,7 @@
 
 use crate::domain::{Directory, ROSTER};
 use crate::error::{Error, Result};
+use crate::identity::{self, Proof, boot_id};
 use crate::layout::{Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
 use crate::segment::Segment;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
@@ -55,15 +56,6 @@ pub(crate) struct Roster {
 pub(crate) struct Holder {
     pub(crate) slot: u8,
     pub(crate) generation: u32,
-}
-
-/// Whom a pid proof saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    Alive,
-    Dead,
-    /// Another pid namespace: the pid says nothing here.
-    Unknown,
 }
 
 /// All rosters of this process: a second handle must not take a second slot, for its own token
@@ -104,9 +96,7 @@ impl Roster {
             let (segment, token) = match opened {
                 Err(Error::NotFound { .. }) if create => {
                     match found(&directory) {
-                        // The directory was removed under us.
-                        Err(Error::Io { source, .. })
-                            if source.kind() == std::io::ErrorKind::NotFound => {}
+                        Err(_) if directory.was_removed() => {}
                         outcome => outcome?,
                     }
                     continue;
@@ -125,9 +115,9 @@ impl Roster {
                 ));
             }
             let id = segment.header::<Prologue>().roster.load(Relaxed);
-            if let Some(holder) = take_slot(&segment, &token)? {
-                sys::close_in_forks(&token);
-                let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
+            let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
+            if let Some(holder) = take_slot(&directory, &segment, &token)? {
+                sys::close_in_forks(&token, segment.inode().1);
                 let token = Some(token);
                 return Ok(Roster {
                     directory,
@@ -139,7 +129,10 @@ impl Roster {
                 });
             }
         }
-        Err(Error::TooManyProcesses { max: SLOTS as u32 })
+        Err(Error::io(
+            crate::domain::base().join(domain),
+            rustix::io::Errno::AGAIN,
+        ))
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -223,6 +216,11 @@ impl Drop for Roster {
             std::mem::forget(token);
             return;
         }
+        // While the token is ours still: the slot is nobody's from here on. Else our own next
+        // attachment would take it for that of a living process that lost its token.
+        let slot = &self.segment.header::<RosterHeader>().slots[usize::from(self.holder.slot)];
+        slot.pid.store(0, Relaxed);
+        raise_generation(slot);
         self.retire_if_last(&token);
         sys::keep_in_forks(&token);
     }
@@ -231,12 +229,13 @@ impl Drop for Roster {
 impl Roster {
     /// Removes roster and directory if nobody else is attached and nothing else is left.
     fn retire_if_last(&self, token: &OwnedFd) {
-        let only_the_roster = || self.directory.list().is_ok_and(|names| names == [ROSTER]);
+        let only_the_roster = || self.directory.only_holds(ROSTER);
         if !only_the_roster() || !matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
             return;
         }
         // Now nobody is attached, so nobody makes files.
         if only_the_roster() && self.segment.is_linked(&self.directory) {
+            self.directory.remove_temporaries();
             let header = self.segment.header::<RosterHeader>();
             // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
             header.state.store(RETIRED, Release);
@@ -252,7 +251,8 @@ fn found(directory: &Directory) -> Result<()> {
     let id = sys::random_nonzero().map_err(io)?;
     let generations = sys::random_nonzero().map_err(io)?;
     let size = size_of::<RosterHeader>().next_multiple_of(PAGE) as u64;
-    let boot = boot_id();
+    // Unknown reads as zeros, which match any boot.
+    let boot = boot_id().unwrap_or([0, 0]);
     let made = Segment::create(directory, ROSTER, Kind::Roster, size, id, |segment| {
         let header = segment.header::<RosterHeader>();
         header.boot_id[0].store(boot[0], Relaxed);
@@ -268,32 +268,34 @@ fn found(directory: &Directory) -> Result<()> {
 }
 
 /// Takes a slot; `None` if the roster was retired meanwhile.
-fn take_slot(segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
+fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
     let header = segment.header::<RosterHeader>();
     let io = |e: std::io::Error| Error::io(segment.path(), e);
-    // All bytes may be taken by one who is about to retire the roster, for a moment.
-    for _ in 0..50 {
+    // All bytes may be taken for a moment: by one who retires the roster, or renews it after a
+    // reboot.
+    for round in 0..50u64 {
         for (k, slot) in header.slots.iter().enumerate() {
             if !sys::lock_byte(token.as_fd(), k as u64).map_err(io)? {
                 continue;
             }
             // Acquire: partner is the store of the mark, before its locks were given back.
             if header.state.load(Acquire) == RETIRED {
+                finish_retirement(directory, segment, token);
                 return Ok(None);
             }
-            // Only this boot's identities mean anything; who finds an older boot's slot takes it.
-            let same_boot = header.boot_id.iter().map(|w| w.load(Relaxed)).eq(boot_id());
-            let lives = same_boot && matches!(proof(slot), Proof::Alive);
-            if lives && !has_exec_ed(slot, segment) {
+            if !is_of_this_boot(header) && !renew_boot(header, token, k).map_err(io)? {
+                // Another joiner has a byte, too. One of us has to go first.
                 sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
-                continue;
+                let unlike_the_other = u64::from(std::process::id()) % 8;
+                std::thread::sleep(Duration::from_micros(300 * (unlike_the_other + round % 3)));
+                break;
             }
-            if !same_boot {
-                renew_boot(header, token)?;
+            if may_be_taken(slot, segment) {
+                return Ok(Some(occupy(slot, k)));
             }
-            return Ok(Some(occupy(slot, k)));
+            sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
         }
-        if header.state.load(Acquire) == RETIRED {
+        if header.state.load(Acquire) == RETIRED && !segment.is_linked(directory) {
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -301,37 +303,63 @@ fn take_slot(segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
     Err(Error::TooManyProcesses { max: SLOTS as u32 })
 }
 
-/// After a reboot nobody of the roster lives: their generations are passed, the boot id is ours.
-fn renew_boot(header: &RosterHeader, token: &OwnedFd) -> Result<()> {
+/// Whether the slot of a free byte is nobody's: not that of a living process that lost its token.
+/// One that is our own we may have: it is of a program that exec'ed into this one.
+fn may_be_taken(slot: &Slot, roster: &Segment) -> bool {
+    identity::proof(slot) != Proof::Alive
+        || slot.pid.load(Relaxed) == u64::from(std::process::id())
+        || identity::has_exec_ed(slot, roster)
+}
+
+/// Whoever retired the roster was killed before it could unlink it.
+fn finish_retirement(directory: &Directory, segment: &Segment, token: &OwnedFd) {
     if matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
-        for slot in &header.slots {
-            slot.pid.store(0, Relaxed);
-            let next = (slot.generation.load(Relaxed) + 1) & GENERATION_MASK;
-            slot.generation.store(next, Release);
-        }
-        for (word, value) in header.boot_id.iter().zip(boot_id()) {
-            word.store(value, Relaxed);
-        }
+        segment.unlink(directory);
     }
-    Ok(())
+}
+
+/// What cannot be told counts as this boot: a token or a pid still says who is dead.
+fn is_of_this_boot(header: &RosterHeader) -> bool {
+    let written = [0, 1].map(|i| header.boot_id[i].load(Relaxed));
+    boot_id().is_none_or(|ours| written == ours || written == [0, 0])
+}
+
+/// After a reboot nobody of the roster lives: their generations are passed, the boot id is ours.
+/// Needs all bytes, and keeps byte `k`; `false` if somebody else has one.
+fn renew_boot(header: &RosterHeader, token: &OwnedFd, k: usize) -> std::io::Result<bool> {
+    if !sys::lock_all(token.as_fd(), SLOTS as u64)? {
+        return Ok(false);
+    }
+    for slot in &header.slots {
+        slot.pid.store(0, Relaxed);
+        raise_generation(slot);
+    }
+    for (word, value) in header.boot_id.iter().zip(boot_id().unwrap_or([0, 0])) {
+        word.store(value, Release);
+    }
+    let behind = k as u64 + 1;
+    sys::unlock_range(token.as_fd(), behind, SLOTS as u64 - behind)?;
+    if k > 0 {
+        sys::unlock_range(token.as_fd(), 0, k as u64)?;
+    }
+    Ok(true)
+}
+
+/// From here on whoever held the slot is dead to everyone.
+fn raise_generation(slot: &Slot) -> u64 {
+    // Whatever lay there: 23 bits of it count.
+    let generation = slot.generation.load(Relaxed).wrapping_add(1) & GENERATION_MASK;
+    slot.generation.store(generation, Relaxed);
+    // Before what is written next, so that nobody takes a new identity for the old holder's;
+    // partner: the second fence in `is_alive`.
+    crate::sync::fence(Release);
+    generation
 }
 
 /// Writes our identity into a slot whose byte we hold.
 fn occupy(slot: &Slot, k: usize) -> Holder {
-    let generation = (slot.generation.load(Relaxed) + 1) & GENERATION_MASK;
-    // Release, and before the identity: from here on the old holder is dead to everyone, and
-    // nobody takes our identity for his; partner: the Acquire load in `is_alive`.
-    slot.generation.store(generation, Release);
-    let pid = std::process::id();
-    let inode = sys::open_pid(pid)
-        .ok()
-        .flatten()
-        .map_or(0, |fd| sys::pidfd_inode(fd.as_fd()));
-    slot.pid.store(u64::from(pid), Relaxed);
-    slot.pid_namespace.store(namespace("pid"), Relaxed);
-    slot.time_namespace.store(namespace("time"), Relaxed);
-    slot.start_time.store(start_time(pid).unwrap_or(0), Relaxed);
-    slot.pidfd_inode.store(inode, Relaxed);
+    let generation = raise_generation(slot);
+    identity::write(slot);
     Holder {
         slot: k as u8,
         generation: generation as u32,
@@ -341,21 +369,22 @@ fn occupy(slot: &Slot, k: usize) -> Holder {
 fn is_alive(segment: &Segment, token: &OwnedFd, holder: Holder) -> bool {
     let header = segment.header::<RosterHeader>();
     let slot = &header.slots[usize::from(holder.slot)];
+    // The mapping may be read-only: Relaxed loads, and fences.
     let same = || slot.generation.load(Relaxed) & GENERATION_MASK == u64::from(holder.generation);
-    let same_boot = header.boot_id.iter().map(|w| w.load(Relaxed)).eq(boot_id());
-    if !same() || !same_boot {
+    if !same() || !is_of_this_boot(header) {
         return false;
     }
-    // Acquire by fence, as the mapping may be read-only; partner: the store in `occupy`.
     crate::sync::fence(Acquire);
     let Ok(locked) = sys::byte_is_locked(token.as_fd(), u64::from(holder.slot)) else {
         return true;
     };
-    let alive = match proof(slot) {
+    let alive = match identity::proof(slot) {
         Proof::Dead => false,
-        Proof::Alive => locked || !has_exec_ed(slot, segment),
+        Proof::Alive => locked || !identity::has_exec_ed(slot, segment),
         Proof::Unknown => locked,
     };
+    // What was judged must have been this holder's; partner: the fence in `raise_generation`.
+    crate::sync::fence(Acquire);
     alive && same()
 }
 
@@ -366,84 +395,4 @@ fn pid_of(segment: &Segment, holder: Holder) -> u32 {
     } else {
         0
     }
-}
-
-/// Whether the identity in `slot` is that of a living process.
-fn proof(slot: &Slot) -> Proof {
-    let pid = slot.pid.load(Relaxed) as u32;
-    if pid == 0 {
-        return Proof::Dead;
-    }
-    if slot.pid_namespace.load(Relaxed) != namespace("pid") {
-        return Proof::Unknown;
-    }
-    let pidfd = match sys::open_pid(pid) {
-        Ok(Some(pidfd)) => pidfd,
-        Ok(None) => return Proof::Dead,
-        Err(_) => return Proof::Alive,
-    };
-    if matches!(sys::has_ended(pidfd.as_fd()), Ok(true)) {
-        return Proof::Dead;
-    }
-    let recorded = slot.pidfd_inode.load(Relaxed);
-    let inode = sys::pidfd_inode(pidfd.as_fd());
-    if recorded != 0 && inode != 0 {
-        return if recorded == inode {
-            Proof::Alive
-        } else {
-            Proof::Dead
-        };
-    }
-    let started = slot.start_time.load(Relaxed);
-    let same_clock = slot.time_namespace.load(Relaxed) == namespace("time");
-    match start_time(pid) {
-        Some(now) if same_clock && started != 0 && now != started => Proof::Dead,
-        _ => Proof::Alive,
-    }
-}
-
-/// Whether a living process without its token is one that exec'ed: it maps the roster no more.
-fn has_exec_ed(slot: &Slot, roster: &Segment) -> bool {
-    let inode = roster.inode().1.to_string();
-    let pid = slot.pid.load(Relaxed);
-    match std::fs::read_to_string(format!("/proc/{pid}/maps")) {
-        // A line is: addresses, permissions, offset, device, inode, path. The device reads
-        // differently here and in `stat` on some file systems, so the inode decides alone.
-        Ok(maps) => !maps
-            .lines()
-            .any(|l| l.split_ascii_whitespace().nth(4) == Some(&inode)),
-        Err(_) => false,
-    }
-}
-
-/// Inode of our namespace of that kind, 0 if it cannot be told.
-fn namespace(kind: &str) -> u64 {
-    rustix::fs::stat(format!("/proc/self/ns/{kind}")).map_or(0, |stat| stat.st_ino)
-}
-
-/// When `pid` started, in clock ticks since boot.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; field 22 is the twentieth after it.
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
-}
-
-/// The id of this boot, as two words.
-fn boot_id() -> [u64; 2] {
-    static BOOT: std::sync::OnceLock<[u64; 2]> = std::sync::OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = id.chars().filter(char::is_ascii_hexdigit).collect();
-        let half = |range| {
-            digits
-                .get(range)
-                .and_then(|d| u64::from_str_radix(d, 16).ok())
-        };
-        [half(0..16).unwrap_or(0), half(16..32).unwrap_or(0)]
-    })
 }

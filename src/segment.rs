@@ -8,7 +8,7 @@
 //! is atomics only; whoever lends keeps the segment.
 #![allow(unsafe_code)]
 
-use crate::domain::Directory;
+use crate::domain::{Directory, TEMPORARY};
 use crate::error::{Error, Result, display};
 use crate::layout::{
     self, ChannelHeader, Kind, MAGIC, PAGE, Prologue, RosterHeader, RuntimeHeader,
@@ -19,6 +19,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use zerocopy::IntoBytes;
 
 /// A struct that may be laid over the start of a segment.
 ///
@@ -130,28 +131,29 @@ impl Segment {
         if size < PAGE as u64 || size % PAGE as u64 != 0 {
             return Err(Error::refused(path, "it is no segment, or was truncated"));
         }
-        let segment = Segment::map(&file, name, &path, size, write)?;
-        let prologue = segment.header::<Prologue>();
-        if prologue.magic.load(Relaxed) != MAGIC {
+        let [magic, version, stated_size] =
+            read_prologue(&file).map_err(|e| Error::io(&path, e))?;
+        if magic != MAGIC {
             return Err(Error::refused(path, "it is no segment"));
         }
-        let Some(kind) = kind else {
-            return Ok((segment, file));
-        };
-        let version = prologue.version.load(Relaxed);
-        if version as u32 != layout::VERSION {
-            return Err(Error::Layout {
-                path,
-                expected: layout::VERSION,
-                found: version as u32,
-            });
+        if let Some(kind) = kind {
+            if version as u32 != layout::VERSION {
+                return Err(Error::Layout {
+                    path,
+                    expected: layout::VERSION,
+                    found: version as u32,
+                });
+            }
+            if version >> 32 != kind as u64 {
+                return Err(Error::refused(path, "it is a segment of another kind"));
+            }
+            if stated_size != size || size > kind.most_bytes() {
+                return Err(Error::refused(path, "its size is not what its header says"));
+            }
         }
-        if version >> 32 != kind as u64 {
-            return Err(Error::refused(path, "it is a segment of another kind"));
-        }
-        if prologue.size.load(Relaxed) != size {
-            return Err(Error::refused(path, "its size is not what its header says"));
-        }
+        // Of a file that may be anything, no more is mapped than what will be looked at.
+        let size = if kind.is_some() { size } else { PAGE as u64 };
+        let segment = Segment::map(&file, name, &path, size, write)?;
         Ok((segment, file))
     }
 
@@ -253,6 +255,18 @@ fn check_file(stat: &Stat) -> core::result::Result<(), &'static str> {
     }
 }
 
+/// The first three words of a [`Prologue`]. Read, not mapped: a mapping that is populated fills the
+/// holes of a file that may not be ours, and changes its times.
+fn read_prologue(file: &OwnedFd) -> rustix::io::Result<[u64; 3]> {
+    let mut words = [0; 3];
+    let bytes = words.as_mut_bytes();
+    match rustix::io::pread(file, &mut *bytes, 0) {
+        // Cut short meanwhile: what is missing is zero, which is no magic.
+        Ok(_) => Ok(words),
+        Err(e) => Err(e),
+    }
+}
+
 /// A file without a name; where the file system has no such thing, one with a random name.
 fn make_nameless(directory: &Directory) -> rustix::io::Result<(OwnedFd, Option<String>)> {
     let mode = Mode::RUSR | Mode::WUSR;
@@ -261,7 +275,7 @@ fn make_nameless(directory: &Directory) -> rustix::io::Result<(OwnedFd, Option<S
         Ok(file) => Ok((file, None)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
             let random = crate::sys::random_nonzero().map_err(|_| Errno::AGAIN)?;
-            let name = format!(".{random:016x}.tmp");
+            let name = format!(".{random:016x}{TEMPORARY}");
             let file = rustix::fs::openat(
                 directory,
                 &*name,
@@ -307,7 +321,7 @@ fn reserve(file: &OwnedFd, directory: &Directory, size: u64) -> Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
             Ok(()) => return Ok(()),
-            // A signal, before anything was done or half-way; what was done stays done.
+            // A signal; a timer's cannot keep us here, since each try gets somewhere.
             Err(Errno::INTR) => {}
             Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM) => {
                 return Err(no_space(directory, size));

@@ -211,24 +211,48 @@ mod real {
 
     /// Descriptors that a forked child must not keep: they hold this process's liveness tokens,
     /// and a copy in a child would keep a dead parent looking alive.
-    static TOKENS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
+    static TOKENS: [Token; 64] = [const { Token::none() }; 64];
+
+    struct Token {
+        fd: AtomicI32,
+        /// Of the file, in case a user closed the descriptor and its number is another's by now.
+        inode: AtomicU64,
+    }
+
+    impl Token {
+        const fn none() -> Self {
+            Token {
+                fd: AtomicI32::new(-1),
+                inode: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// Runs in every forked child. Only async-signal-safe calls are allowed here.
+    extern "C" fn close_tokens() {
+        for token in &TOKENS {
+            let fd = token.fd.swap(-1, Relaxed);
+            if fd < 0 {
+                continue;
+            }
+            // SAFETY: fstat is async-signal-safe, and fills a struct of plain integers.
+            let is_token = unsafe {
+                let mut stat: libc::stat = core::mem::zeroed();
+                libc::fstat(fd, &raw mut stat) == 0 && stat.st_ino == token.inode.load(Relaxed)
+            };
+            if is_token {
+                // SAFETY: close is async-signal-safe. This copy of the descriptor is the child's,
+                // whose owner of it looks at the canary and does not close it again.
+                unsafe { libc::close(fd) };
+            }
+        }
+    }
 
     /// A word that a fork finds zeroed, because the kernel wipes its page.
     fn wiped_on_fork() -> &'static AtomicU64 {
         static WORD: OnceLock<&'static AtomicU64> = OnceLock::new();
         static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
         WORD.get_or_init(|| {
-            extern "C" fn close_tokens() {
-                for token in &TOKENS {
-                    let fd = token.swap(-1, Relaxed);
-                    if fd >= 0 {
-                        // SAFETY: only async-signal-safe calls are allowed here, and close is one.
-                        // This copy of the descriptor is the child's, whose owner of it looks at
-                        // the canary and does not close it again.
-                        unsafe { libc::close(fd) };
-                    }
-                }
-            }
             // SAFETY: the handler is a plain function that lives as long as the program.
             unsafe { libc::pthread_atfork(None, None, Some(close_tokens)) };
             let len = rustix::param::page_size();
@@ -284,18 +308,22 @@ mod real {
 
     /// Has `fd` closed in forked children. `false` if the table is full; the pid proof then
     /// decides alone.
-    pub(crate) fn close_in_forks(fd: &OwnedFd) -> bool {
+    pub(crate) fn close_in_forks(fd: &OwnedFd, inode: u64) -> bool {
         let raw = fd.as_fd().as_raw_fd();
-        TOKENS
-            .iter()
-            .any(|t| t.compare_exchange(-1, raw, Relaxed, Relaxed).is_ok())
+        TOKENS.iter().any(|token| {
+            let taken = token.fd.compare_exchange(-1, raw, Relaxed, Relaxed).is_ok();
+            if taken {
+                token.inode.store(inode, Relaxed);
+            }
+            taken
+        })
     }
 
     /// Takes `fd` off that list, before it is closed here.
     pub(crate) fn keep_in_forks(fd: &OwnedFd) {
         let raw = fd.as_fd().as_raw_fd();
         for token in &TOKENS {
-            if token.compare_exchange(raw, -1, Relaxed, Relaxed).is_ok() {
+            if token.fd.compare_exchange(raw, -1, Relaxed, Relaxed).is_ok() {
                 return;
             }
         }

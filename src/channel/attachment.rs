@@ -17,17 +17,17 @@ use crate::codec::{Message, type_hash, type_name};
 use crate::domain::CHANNEL;
 use crate::doorbell;
 use crate::error::{Error, Result};
-use crate::layout::{ChannelHeader, EndNote, Kind, PAGE, Prologue, SharedName};
-use crate::ring::{Consumer, Producer, Ring};
+use crate::layout::{
+    ChannelHeader, EndNote, Kind, LEAST_CAPACITY, MOST_CAPACITY, PAGE, Prologue, SharedName,
+};
+use crate::ring::{Consumer, Incarnation, Producer, Ring};
 use crate::role::{self, Claimed, Denied, Role, State};
 use crate::roster::Roster;
 use crate::segment::Segment;
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys;
+use core::time::Duration;
 use std::sync::Arc;
-
-pub(super) const LEAST_CAPACITY: u64 = 4 << 10;
-pub(super) const MOST_CAPACITY: u64 = 1 << 30;
 
 /// What a channel is made with.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,9 @@ impl Attachment {
         crate::domain::check_name(name)?;
         let file = format!("{name}{CHANNEL}");
         let directory = roster.directory();
+        let already_exists = || Error::AlreadyExists {
+            name: name.to_string(),
+        };
         // Each round lost was lost to another process that made or removed the file.
         for _ in 0..100 {
             let (segment, capacity) = match open_checked(roster, &file) {
@@ -98,36 +101,38 @@ impl Attachment {
                 }
                 Err(e) => return Err(e),
             };
-            let prologue = segment.header::<Prologue>();
-            let claimed = match role::claim(&prologue.host, roster) {
-                Ok(claimed) => claimed,
-                Err(Denied::Gone) if sweep(&segment, roster) => continue,
-                Err(Denied::Gone) if !segment.is_linked(directory) => continue,
-                Err(_) => {
-                    return Err(Error::AlreadyExists {
-                        name: name.to_string(),
-                    });
-                }
-            };
-            if !segment.is_linked(directory) {
-                role::give_up(&prologue.host, claimed.role, State::Closed);
-                continue;
-            }
             if let Err(e) = check_stamp(&segment, name, stamp) {
-                // Another type: replaced if no living guest holds it.
-                role::restore(&prologue.host, claimed);
+                // Another type: replaced if nobody alive holds it.
                 if sweep(&segment, roster) {
                     continue;
                 }
+                return Err(e);
+            }
+            let host = &segment.header::<Prologue>().host;
+            let claimed = match role::claim(host, roster) {
+                Ok(claimed) => claimed,
+                Err(Denied::Held(_)) => return Err(already_exists()),
+                Err(Denied::Gone) => {
+                    // Closed, or just being removed; a living guest may still be draining it.
+                    if !sweep(&segment, roster) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    continue;
+                }
+            };
+            if !segment.is_linked(directory) {
+                role::give_up(host, claimed.role, State::Closed);
+                continue;
+            }
+            if let Err(e) = stamp.map_or(Ok(()), |stamp| write_stamp(&segment, name, stamp)) {
+                role::restore(host, claimed);
                 return Err(e);
             }
             let attachment = Attachment::new(roster, name, segment, capacity, End::Host, claimed);
             attachment.arrive(plan.keep_undelivered)?;
             return Ok(attachment);
         }
-        Err(Error::AlreadyExists {
-            name: name.to_string(),
-        })
+        Err(already_exists())
     }
 
     /// Finds the channel and holds its guest's end, taking it over from a dead guest.
@@ -201,9 +206,7 @@ impl Attachment {
         let Claimed { role, before } = self.claimed;
         let note = self.note(self.end);
         if role.state == State::Succeeded {
-            let pid = note.holder.load(Relaxed) & u64::from(u32::MAX);
-            note.died
-                .store(u64::from(before.epoch) << 32 | pid, Relaxed);
+            note_death(note, before);
         }
         note.holder.store(
             u64::from(role.epoch) << 32 | u64::from(std::process::id()),
@@ -221,10 +224,10 @@ impl Attachment {
         ] {
             bell.parked.store(fence_bit, SeqCst);
         }
-        if before.epoch != 0 && !keep_undelivered {
+        if role.state == State::Succeeded && !keep_undelivered {
             self.producer()
                 .and_then(|p| p.discard_undelivered().map_err(|_| self.corrupt(0)))?;
-            self.consumer(0)
+            self.consumer(role.incarnation())
                 .and_then(|mut c| c.discard_undelivered().map_err(|_| self.corrupt(0)))?;
         }
         self.announce();
@@ -314,10 +317,11 @@ impl Attachment {
     }
 
     pub(crate) fn producer(&self) -> Result<Producer> {
-        Producer::attach(self.outgoing(), self.epoch()).map_err(|_| self.corrupt(0))
+        Producer::attach(self.outgoing(), self.claimed.role.incarnation())
+            .map_err(|_| self.corrupt(0))
     }
 
-    pub(crate) fn consumer(&self, expected: u32) -> Result<Consumer> {
+    pub(crate) fn consumer(&self, expected: Incarnation) -> Result<Consumer> {
         Consumer::attach(self.incoming(), expected).map_err(|_| self.corrupt(0))
     }
 
@@ -326,19 +330,33 @@ impl Attachment {
         write_stamp(&self.segment, &self.name, stamp)
     }
 
-    /// The other end's role, as it stands.
-    pub(crate) fn peer_role(&self) -> Role {
-        Role::load(self.role_word(self.end.other()))
+    /// The other end's role, and whether its holder is dead.
+    pub(crate) fn peer_role(&self) -> (Role, bool) {
+        let word = self.role_word(self.end.other());
+        let mut role = Role::load(word);
+        for _ in 0..100 {
+            if !role.is_held() || self.roster.is_alive(role.holder) {
+                return (role, false);
+            }
+            // Whoever leaves in order gives up its role before it leaves the roster. So it counts
+            // as dead only if it holds the role still.
+            let now = Role::load(word);
+            if now == role {
+                return (role, true);
+            }
+            role = now;
+        }
+        (role, false)
+    }
+
+    /// Whether anybody could still find the channel by its name.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.segment.is_linked(self.roster.directory())
     }
 
     /// Whether a barrier of ours reaches whoever holds the other end.
     pub(crate) fn peer_is_registered(&self) -> bool {
         Role::from_word(self.role_word(self.end.other()).load(Relaxed)).registered
-    }
-
-    /// Whether the holder of `role` lives.
-    pub(crate) fn is_alive(&self, role: Role) -> bool {
-        self.roster.is_alive(role.holder)
     }
 
     /// Pid of whoever held the other end at `epoch`; 0 if it is not known any more.
@@ -351,14 +369,20 @@ impl Attachment {
             .map_or(0, |w| *w as u32)
     }
 
+    /// Whether whoever held the other end at `epoch` died and had its end taken or closed since.
+    pub(crate) fn peer_died(&self, epoch: u32) -> bool {
+        let died = self.note(self.end.other()).died.load(Relaxed);
+        epoch != 0 && (died >> 32) as u32 == epoch
+    }
+
     pub(crate) fn peer(&self) -> PeerState {
-        let role = self.peer_role();
+        let (role, dead) = self.peer_role();
         let pid = self.peer_pid(role.epoch);
         match role.state {
             State::Closed => PeerState::Closed,
             State::Free | State::Swept => PeerState::Absent,
-            _ if self.is_alive(role) => PeerState::Alive { pid },
-            _ => PeerState::Dead { pid },
+            State::Held | State::Succeeded if dead => PeerState::Dead { pid },
+            State::Held | State::Succeeded => PeerState::Alive { pid },
         }
     }
 
@@ -382,7 +406,11 @@ impl Attachment {
 
     /// Closes the guest's end of a channel whose guest will not come again.
     pub(crate) fn close_guest(&self) {
-        if let Ok(claimed) = role::claim(self.role_word(End::Guest), &self.roster) {
+        // Not as a guest of our own, whom our receiver could see.
+        if let Ok(claimed) = role::claim_to_sweep(self.role_word(End::Guest), &self.roster) {
+            if claimed.before.is_held() {
+                note_death(self.note(End::Guest), claimed.before);
+            }
             role::give_up(self.role_word(End::Guest), claimed.role, State::Closed);
             self.announce();
         }
@@ -400,33 +428,46 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if self.roster.forked() {
-            return;
-        }
-        let directory = self.roster.directory();
         let mine = self.role_word(self.end);
         let role = self.claimed.role;
-        let to_guest = self.ring(End::Host);
-        let undelivered = to_guest
+        // A fork leaves its parent's end alone; and if others thought us dead, it is theirs now.
+        if self.roster.forked() || Role::load(mine) != role {
+            return;
+        }
+        let undelivered = self
+            .ring(End::Host)
             .walk()
             .is_ok_and(|mut walk| walk.any(|record| record.is_ok_and(|r| r.is_message())));
-        match self.end {
+        let (peer, peer_is_dead) = self.peer_role();
+        let state = match self.end {
             End::Host => {
-                let guest = self.peer_role();
-                let guest_lives = guest.is_held() && self.is_alive(guest);
-                if guest_lives || !undelivered {
-                    self.segment.unlink(directory);
+                if !undelivered || (peer.is_held() && !peer_is_dead) {
+                    self.unlink();
                 }
-                role::give_up(mine, role, State::Closed);
+                State::Closed
             }
-            End::Guest if self.peer_role().state == State::Closed && !undelivered => {
-                self.segment.unlink(directory);
-                role::give_up(mine, role, State::Closed);
+            End::Guest if peer.state == State::Closed && !undelivered => {
+                self.unlink();
+                State::Closed
             }
-            End::Guest => role::give_up(mine, role, State::Free),
-        }
+            End::Guest => State::Free,
+        };
+        role::give_up(mine, role, state);
         self.announce();
     }
+}
+
+/// Notes that whoever held an end before died, for the other one to tell.
+fn note_death(note: &EndNote, before: Role) {
+    // A holder killed before it left a note of its own is not known by pid.
+    let noted = note.holder.load(Relaxed);
+    let pid = if (noted >> 32) as u32 == before.epoch {
+        noted as u32
+    } else {
+        0
+    };
+    note.died
+        .store(u64::from(before.epoch) << 32 | u64::from(pid), Relaxed);
 }
 
 fn role_word(segment: &Segment, end: End) -> &AtomicU64 {
@@ -453,7 +494,7 @@ fn open_checked(roster: &Roster, file: &str) -> Result<(Segment, u64)> {
 pub(crate) fn checked_capacity(segment: &Segment) -> Result<u64> {
     let capacity = segment.header::<ChannelHeader>().capacity.load(Relaxed);
     let plausible = capacity.is_power_of_two()
-        && (LEAST_CAPACITY..=MOST_CAPACITY).contains(&capacity)
+        && (LEAST_CAPACITY as u64..=MOST_CAPACITY as u64).contains(&capacity)
         && segment.size() == PAGE as u64 + 2 * capacity;
     if plausible {
         Ok(capacity)

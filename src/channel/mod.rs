@@ -10,10 +10,10 @@ pub use sender::{Loan, Sender};
 
 use crate::codec::{Message, Owned};
 use crate::error::{Error, RecvError, Result, SendError, TryRecvError, TrySendError};
-use crate::layout::RingHeader;
+use crate::layout::{LEAST_CAPACITY, MOST_CAPACITY, RingHeader};
 use crate::roster;
 use crate::sync::Ordering::Relaxed;
-use attachment::{Attachment, LEAST_CAPACITY, MOST_CAPACITY, Plan, TypeStamp};
+use attachment::{Attachment, Plan, TypeStamp};
 use core::borrow::Borrow;
 use core::fmt;
 use core::marker::PhantomData;
@@ -104,7 +104,7 @@ pub enum PeerState {
 pub enum Wait {
     /// Spins, giving the processor up now and then. Never sleeps; takes a processor whole.
     Spin,
-    /// Spins for as long as that lately paid, at most some 50 µs, then sleeps. The default.
+    /// Spins for as long as that lately paid, at most some 80 µs, then sleeps. The default.
     Adaptive,
     /// Sleeps at once.
     Sleep,
@@ -132,7 +132,7 @@ pub struct Stats {
     /// Times one of the two was woken by the other.
     pub wakes: u64,
     /// Sleeps that ended by the clock although there was something to do. 0 unless a process was
-    /// killed in the middle of waking the other.
+    /// killed, stopped or starved of the processor in the middle of waking the other.
     pub rescues: u64,
 }
 
@@ -188,7 +188,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(lent) = &self.lent {
+        let forked = self.attachment.roster().forked();
+        if let Some(lent) = self.lent.as_ref().filter(|_| !forked) {
             self.attachment.reopen();
             lent.store(false, Ordering::Release);
         }
@@ -282,7 +283,8 @@ impl<T: Message + ?Sized> ChannelOptions<T> {
     }
 
     /// Whether to keep what was sent and not received when a dead process's end is taken over;
-    /// yes if nothing is said. `false` drops both directions.
+    /// yes if nothing is said. `false` drops both directions. What a holder that left in order had
+    /// sent is always kept.
     pub fn keep_undelivered(mut self, yes: bool) -> Self {
         self.keep_undelivered = yes;
         self
@@ -351,8 +353,11 @@ impl<T: Message + ?Sized> ChannelOptions<T> {
 
     pub(crate) fn attach_timeout(&self, name: &str, timeout: Duration) -> Result<Attachment> {
         let deadline = Instant::now().checked_add(timeout);
+        // Stays in the domain, once it is there, instead of joining it for each look.
+        let mut _stay = None;
         let mut pause = Duration::from_micros(200);
         loop {
+            _stay = roster::join(&self.domain_name(), false).ok().or(_stay);
             match self.attach(name) {
                 Err(e @ (Error::NotFound { .. } | Error::EndTaken { .. })) => {
                     let left = deadline.map_or(Duration::MAX, |d| {
@@ -372,9 +377,9 @@ impl<T: Message + ?Sized> ChannelOptions<T> {
 
 /// What was asked for, as a ring can have it.
 pub(crate) fn checked_capacity(bytes: usize) -> u64 {
-    (bytes as u64)
+    bytes
         .clamp(LEAST_CAPACITY, MOST_CAPACITY)
-        .next_power_of_two()
+        .next_power_of_two() as u64
 }
 
 /// Bytes of each direction if nothing is said.

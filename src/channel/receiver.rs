@@ -4,7 +4,7 @@ use super::{Held, Mode, OneThread, PeerState, Stats, Wait, deadline_in};
 use crate::codec::{Codec, Message, Owned, Received};
 use crate::doorbell::{self, News, SLICE, Slept, Spinner};
 use crate::error::{Error, RecvError, Result, TryRecvError};
-use crate::ring::{Consumer, Peek, Record};
+use crate::ring::{Consumer, Incarnation, Peek, Record};
 use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
@@ -21,8 +21,9 @@ use std::time::Instant;
 /// What was sent is received first, whatever became of the sender. Then
 /// - `PeerDied` is reported once for each death, and the next call waits for a successor;
 /// - `PeerRestarted` is reported once for each successor, before its first message;
-/// - `Closed` is final: the host closed the channel, the runtime will not start that child again,
-///   or the other end dropped its [`Sender`](super::Sender) half;
+/// - `Closed` is final: the host closed the channel, nobody can find it by its name any more, or
+///   the runtime will not start that child again. So it is if the other end dropped its
+///   [`Sender`](super::Sender) half, until another process takes that end over;
 /// - a guest that left in order is nobody there *yet*: the call goes on waiting.
 ///
 /// ```
@@ -79,9 +80,14 @@ pub(super) fn spinner(wait: Wait) -> Spinner {
 impl<T: Message + ?Sized> Receiver<T> {
     pub(super) fn new(held: Arc<Held>, wait: Wait) -> Result<Self> {
         let attachment = &held.attachment;
-        let peer = attachment.peer_role();
-        let known = if peer.is_held() { peer.epoch } else { 0 };
-        let consumer = attachment.consumer(known)?;
+        let (role, _) = attachment.peer_role();
+        let mut known = if role.is_held() { role.epoch } else { 0 };
+        let mut consumer = attachment.consumer(role.incarnation())?;
+        // What an earlier peer left comes first, and the present one is its successor.
+        if let Some(earlier) = consumer.oldest() {
+            known = earlier.epoch;
+            consumer.expect(earlier);
+        }
         let news = News::none(consumer.ring().header());
         Ok(Receiver {
             consumer,
@@ -139,7 +145,7 @@ impl<T: Message + ?Sized> Receiver<T> {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Owned<T>, TryRecvError> {
         let record = match self.ready()? {
             Some(record) => record,
-            None => self.wait_for_record(Some(deadline_in(timeout)))?,
+            None => self.wait_for_record(deadline_in(timeout))?,
         };
         Ok(self.take(record)?)
     }
@@ -158,6 +164,7 @@ impl<T: Message + ?Sized> Receiver<T> {
         out.push(first);
         let mut count = 1;
         while count < max {
+            // What is unusual is told by the next call.
             let Peek::Record(record) = self.consumer.peek() else {
                 break;
             };
@@ -168,10 +175,8 @@ impl<T: Message + ?Sized> Receiver<T> {
             self.consumer.pass(record);
             count += 1;
         }
-        if count > 1 {
-            self.consumer.publish();
-            self.ring();
-        }
+        self.consumer.publish();
+        self.ring();
         Ok(count)
     }
 
@@ -331,7 +336,7 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
     }
 
-    /// A record of another incarnation is next, or nonsense.
+    /// A record of another incarnation is next, or nonsense, or there is more room.
     #[cold]
     fn unusual(&mut self, peek: Peek) -> Result<Option<Record>, RecvError> {
         let mut peek = peek;
@@ -339,36 +344,34 @@ impl<T: Message + ?Sized> Receiver<T> {
             match peek {
                 Peek::Record(record) => return Ok(Some(record)),
                 Peek::Empty => return Ok(None),
+                Peek::Passed => self.ring(),
                 Peek::Corrupt => return Err(self.corrupt()),
-                Peek::Epoch(epoch) => self.meet(epoch)?,
+                Peek::Other(peer) => self.meet(peer)?,
             }
             peek = self.consumer.peek();
         }
     }
 
-    /// What comes next is from `epoch`: says so once, unless it is the first peer we know of.
-    fn meet(&mut self, epoch: u32) -> Result<(), RecvError> {
+    /// From here on we have to do with `peer`: says so once, and before that that its predecessor
+    /// died, unless it is the first one we know of.
+    fn meet(&mut self, peer: Incarnation) -> Result<(), RecvError> {
         let first = self.known == 0;
-        if !first && self.told_dead != self.known {
-            let role = self.held.attachment.peer_role();
-            if role.epoch == epoch && role.state == State::Succeeded {
-                return Err(self.tell_death(self.known));
-            }
+        if !first && peer.is_heir && self.told_dead != self.known {
+            return Err(self.tell_death(self.known));
         }
-        self.known = epoch;
-        self.consumer.expect(epoch);
+        self.known = peer.epoch;
+        self.consumer.expect(peer);
         if first {
-            Ok(())
-        } else {
-            Err(RecvError::PeerRestarted { generation: epoch })
+            return Ok(());
         }
+        let generation = peer.epoch;
+        Err(RecvError::PeerRestarted { generation })
     }
 
     fn tell_death(&mut self, epoch: u32) -> RecvError {
         self.told_dead = epoch;
-        RecvError::PeerDied {
-            pid: self.held.attachment.peer_pid(epoch),
-        }
+        let pid = self.held.attachment.peer_pid(epoch);
+        RecvError::PeerDied { pid }
     }
 
     /// Looks at the peer if something was announced, or a slice passed since the last look.
@@ -388,41 +391,42 @@ impl<T: Message + ?Sized> Receiver<T> {
     #[cold]
     fn look(&mut self) -> Result<Option<Record>, RecvError> {
         let attachment = self.held.attachment.clone();
-        let role = attachment.peer_role();
-        let dead = role.is_held() && !attachment.is_alive(role);
-        let sender_gone = {
-            let closed = self.consumer.ring().header().producer.closed.load(Acquire);
-            role.is_held() && closed == u64::from(role.epoch)
-        };
+        let (role, dead) = attachment.peer_role();
+        let closed = self.consumer.ring().header().producer.closed.load(Acquire);
+        let sender_gone = role.is_held() && closed == u64::from(role.epoch);
         let stopping = attachment.stopping();
         let peek = self.consumer.peek();
-        if !matches!(peek, Peek::Empty) {
-            return self.unusual(peek);
+        if let Some(record) = self.unusual(peek)? {
+            return Ok(Some(record));
         }
         if role.is_held() && role.epoch != self.known {
-            self.meet(role.epoch)?;
+            self.meet(role.incarnation())?;
+        } else if self.told_dead != self.known && attachment.peer_died(self.known) {
+            // Its successor came and left, and sent nothing.
+            return Err(self.tell_death(self.known));
         }
         if dead && self.told_dead != role.epoch {
             return Err(self.tell_death(role.epoch));
         }
-        if role.state == State::Closed || sender_gone {
-            self.news.forget();
-            return Err(RecvError::Closed);
-        }
-        if stopping {
-            self.news.forget();
-            return Err(RecvError::Stopping);
-        }
-        Ok(None)
+        let end = if role.state == State::Closed || sender_gone {
+            RecvError::Closed
+        } else if stopping {
+            RecvError::Stopping
+        } else if (dead || !role.is_held()) && !attachment.is_linked() {
+            // Nobody can come any more: the channel has no name.
+            RecvError::Closed
+        } else {
+            return Ok(None);
+        };
+        // To be found again by the next call.
+        self.news.forget();
+        Err(end)
     }
 
-    /// Waits for a record. The inner `None` is a moment too late to be expressed.
+    /// Waits for a record; without a deadline, for ever.
     #[cold]
     #[inline(never)]
-    fn wait_for_record(
-        &mut self,
-        deadline: Option<Option<Instant>>,
-    ) -> Result<Record, TryRecvError> {
+    fn wait_for_record(&mut self, deadline: Option<Instant>) -> Result<Record, TryRecvError> {
         loop {
             let consumer = &self.consumer;
             if self.spinner.spin(|| consumer.is_ready()) {
@@ -436,9 +440,7 @@ impl<T: Message + ?Sized> Receiver<T> {
             if self.is_interrupted() {
                 return Err(TryRecvError::Empty);
             }
-            let left = deadline
-                .flatten()
-                .map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 // Whatever came at the last moment still counts.
                 return self.ready()?.ok_or(TryRecvError::Empty);

@@ -105,11 +105,8 @@ impl<T: Message + ?Sized> Sender<T> {
         match self.send_now(value.borrow()) {
             Ok(()) => Ok(()),
             Err(Failure::Full) => {
-                self.count_full();
-                match self.look() {
-                    Err(failure) => Err(self.failed(failure, value)),
-                    Ok(()) => Err(TrySendError::Full(value)),
-                }
+                let failure = self.why_full();
+                Err(self.failed(failure, value))
             }
             Err(failure) => Err(self.failed(failure, value)),
         }
@@ -126,12 +123,13 @@ impl<T: Message + ?Sized> Sender<T> {
     ) -> Result<(), TrySendError<V>> {
         match self.send_now(value.borrow()) {
             Ok(()) => Ok(()),
-            Err(failure) => self.send_slowly(value, failure, Some(deadline_in(timeout))),
+            Err(failure) => self.send_slowly(value, failure, deadline_in(timeout)),
         }
     }
 
     /// Sends all that `values` yields, in order, waiting for room where need be. Says how many
-    /// that were. The receiver is rung at most once for as many as fit the ring.
+    /// that were. Each is offered at once, however slow `values` is, and a receiver that sleeps is
+    /// woken for the first.
     ///
     /// # Errors
     /// As [`send`](Self::send), with the value that was not sent; those before it were.
@@ -141,20 +139,9 @@ impl<T: Message + ?Sized> Sender<T> {
     ) -> Result<usize, SendError<V>> {
         let mut count = 0;
         for value in values {
-            // The ring is quiet until the end, or until it is full.
-            if let Err(failure) = self.put(value.borrow()) {
-                self.ring();
-                match self.send_slowly(value, failure, None) {
-                    Ok(()) => {}
-                    Err(TrySendError::Send(e)) => return Err(e),
-                    Err(TrySendError::Full(_)) => {
-                        unreachable!("without a deadline, full is waited for")
-                    }
-                }
-            }
+            self.send(value)?;
             count += 1;
         }
-        self.ring();
         Ok(count)
     }
 
@@ -229,8 +216,7 @@ impl<T: Message + ?Sized> Sender<T> {
             self.news.forget();
             return Err(Failure::Corrupt);
         }
-        let attachment = &self.held.attachment;
-        let role = attachment.peer_role();
+        let (role, _) = self.held.attachment.peer_role();
         let closed = self.producer.ring().header().consumer.closed.load(Acquire);
         if role.state == State::Closed || (role.is_held() && closed == u64::from(role.epoch)) {
             // To be found again by the next call.
@@ -244,8 +230,8 @@ impl<T: Message + ?Sized> Sender<T> {
     fn look(&mut self) -> Result<(), Failure> {
         self.look_for_close()?;
         let attachment = &self.held.attachment;
-        let role = attachment.peer_role();
-        if role.is_held() && !attachment.is_alive(role) {
+        let (role, dead) = attachment.peer_role();
+        if dead {
             return Err(Failure::PeerDied(attachment.peer_pid(role.epoch)));
         }
         if attachment.stopping() {
@@ -255,20 +241,25 @@ impl<T: Message + ?Sized> Sender<T> {
         }
     }
 
+    /// Counts that the ring was full, and gives a reason beyond that if there is one.
+    fn why_full(&mut self) -> Failure {
+        self.count_full();
+        self.look().err().unwrap_or(Failure::Full)
+    }
+
     fn count_full(&mut self) {
         let full = &self.producer.ring().header().producer.full;
         full.store(full.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// After a first try failed with `failure`. Without a deadline it never fails with `Full`; the
-    /// inner `None` is a moment too late to be expressed.
+    /// After a first try failed with `failure`. Without a deadline it never fails with `Full`.
     #[cold]
     #[inline(never)]
     fn send_slowly<V: Borrow<T>>(
         &mut self,
         value: V,
         failure: Failure,
-        deadline: Option<Option<Instant>>,
+        deadline: Option<Instant>,
     ) -> Result<(), TrySendError<V>> {
         let mut failure = failure;
         if matches!(failure, Failure::Full) {
@@ -278,7 +269,7 @@ impl<T: Message + ?Sized> Sender<T> {
             if !matches!(failure, Failure::Full) {
                 return Err(self.failed(failure, value));
             }
-            let waited = self.wait_for_room(deadline.flatten());
+            let waited = self.wait_for_room(deadline);
             // Whatever ended the wait, room counts first.
             match self.send_now(value.borrow()) {
                 Ok(()) => return Ok(()),
@@ -296,14 +287,15 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Waits until `head` moved, something happened, or a slice passed. `Ok(false)` at the deadline.
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
         let producer = &self.producer;
-        if self.spinner.spin(|| producer.head_moved()) {
-            return Ok(true);
-        }
-        self.look()?;
+        let moved = self.spinner.spin(|| producer.head_moved());
         let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Ok(false);
         }
+        if moved {
+            return Ok(true);
+        }
+        self.look()?;
         if self.wait == Wait::Spin {
             std::thread::yield_now();
             return Ok(true);
@@ -383,7 +375,10 @@ impl Sender<[u8]> {
                 claim,
             }),
             Err(refusal) => {
-                let failure = self.refused(refusal, len);
+                let mut failure = self.refused(refusal, len);
+                if matches!(failure, Failure::Full) {
+                    failure = self.why_full();
+                }
                 Err(self.failed(failure, ()))
             }
         }
@@ -412,7 +407,7 @@ impl Loan<'_> {
     /// the fastest.
     ///
     /// # Errors
-    /// `TooLarge` if they do not fit.
+    /// `TooLarge` if they do not fit; `Forked`.
     pub fn put(&mut self, at: usize, bytes: &[u8]) -> crate::Result<()> {
         self.check(at.saturating_add(bytes.len()))?;
         self.sender.producer.overwrite(&self.claim, at, bytes);
@@ -423,7 +418,7 @@ impl Loan<'_> {
     /// or pieces of earlier messages of this direction.
     ///
     /// # Errors
-    /// `TooLarge` if the loan is smaller; nothing is sent then.
+    /// `TooLarge` if the loan is smaller; `Forked`. Nothing is sent then.
     pub fn commit(self, len: usize) -> crate::Result<()> {
         self.check(len)?;
         self.sender.producer.commit(self.claim, len);
@@ -432,6 +427,9 @@ impl Loan<'_> {
     }
 
     fn check(&self, end: usize) -> crate::Result<()> {
+        if self.sender.canary.forked() {
+            return Err(crate::Error::Forked);
+        }
         let max = self.claim.len();
         if end <= max {
             Ok(())

@@ -1,0 +1,416 @@
+//! Shows every domain of this user: who runs, what the channels hold, and what is wrong. It only
+//! reads, so it can be run at any time, beside living processes and dead ones.
+//!
+//! ```text
+//! cargo run --release --example dump
+//! cargo run --release --example dump -- --domain hello --hex 32 --watch
+//! ```
+
+use ringlane::End;
+use ringlane::inspect::{
+    ChannelInfo, ChildInfo, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo, Snapshot,
+    SnapshotOptions, Warning,
+};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const HELP: &str = "\
+usage: dump [--domain NAME] [--json] [--hex N] [--watch [SECONDS]]
+
+  --domain NAME      only this domain
+  --json             as JSON, one document a line
+  --hex N            with the first N bytes of undelivered messages
+  --watch [SECONDS]  again and again, every second if not said otherwise; Ctrl-C ends it
+  --help             this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ExitCode::from(run(&arguments, &mut io::stdout().lock()))
+}
+
+/// The whole program but for where it writes. Gives its exit status: 0; 1 if something failed;
+/// 2 for wrong arguments.
+pub fn run(arguments: &[String], out: &mut dyn Write) -> u8 {
+    match Options::parse(arguments) {
+        Ok(Some(options)) => show(&options, out).unwrap_or_else(|e| output_failed(&e)),
+        Ok(None) => write_all(out, HELP).map_or_else(|e| output_failed(&e), |()| 0),
+        Err(what) => {
+            eprint!("dump: {what}\n\n{HELP}");
+            2
+        }
+    }
+}
+
+/// Whoever read our output has seen enough, which is no failure. All else is.
+fn output_failed(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return 0;
+    }
+    eprintln!("dump: cannot write: {error}");
+    1
+}
+
+#[derive(Default)]
+struct Options {
+    domain: Option<String>,
+    json: bool,
+    hex: usize,
+    watch: Option<Duration>,
+}
+
+impl Options {
+    /// `None` if only help is wanted.
+    fn parse(arguments: &[String]) -> Result<Option<Options>, String> {
+        let mut options = Options::default();
+        let mut rest = arguments.iter().map(String::as_str).peekable();
+        while let Some(argument) = rest.next() {
+            match argument {
+                "--help" | "-h" => return Ok(None),
+                "--json" => options.json = true,
+                "--domain" => {
+                    let name = rest.next().ok_or("--domain needs a name")?;
+                    options.domain = Some(name.to_string());
+                }
+                "--hex" => {
+                    let count = rest.next().and_then(|n| n.parse().ok());
+                    options.hex = count.ok_or("--hex needs a number of bytes")?;
+                }
+                "--watch" => {
+                    let pause = rest.next_if(|next| !next.starts_with("--")).unwrap_or("1");
+                    options.watch = Some(seconds(pause)?);
+                }
+                other => return Err(format!("unknown argument {other:?}")),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let pause = text.parse().ok().map(Duration::try_from_secs_f64);
+    match pause {
+        Some(Ok(pause)) if !pause.is_zero() => Ok(pause),
+        _ => Err(format!(
+            "--watch takes a number of seconds above 0, not {text:?}"
+        )),
+    }
+}
+
+fn show(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
+    loop {
+        let (text, status) = page(options);
+        match options.watch {
+            // Home, page, then clear what an older page left below: no flicker.
+            Some(_) if !options.json => {
+                let lines = text.replace('\n', "\x1b[K\n");
+                write_all(out, &format!("\x1b[H{lines}\x1b[J"))?;
+            }
+            _ => write_all(out, &text)?,
+        }
+        match options.watch {
+            Some(pause) => std::thread::sleep(pause),
+            None => return Ok(status),
+        }
+    }
+}
+
+fn write_all(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// What is to be seen now, and the exit status that goes with it.
+fn page(options: &Options) -> (String, u8) {
+    let mut picture = SnapshotOptions::new().payload_bytes(options.hex);
+    if let Some(name) = &options.domain {
+        picture = picture.domain(name);
+    }
+    match picture.take() {
+        Ok(picture) if options.json => (json(&picture), 0),
+        Ok(picture) => (table(&picture), 0),
+        Err(e @ ringlane::Error::BadName { .. }) => complain(options, &e, 2),
+        Err(e) => complain(options, &e, 1),
+    }
+}
+
+/// A domain that is not there may be there the next time.
+fn complain(options: &Options, error: &ringlane::Error, status: u8) -> (String, u8) {
+    if options.watch.is_some() && !options.json {
+        return (format!("{error}\n"), status);
+    }
+    eprintln!("dump: {error}");
+    (String::new(), status)
+}
+
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    version: u32,
+    #[serde(flatten)]
+    picture: &'a Snapshot,
+}
+
+fn json(picture: &Snapshot) -> String {
+    let document = Document {
+        schema: "ringlane.dump",
+        version: 1,
+        picture,
+    };
+    let text = serde_json::to_string(&document).expect("texts and numbers are JSON");
+    text + "\n"
+}
+
+fn table(picture: &Snapshot) -> String {
+    let mut text = String::new();
+    let used = picture.domains.iter().map(|domain| domain.bytes).sum();
+    let _ = writeln!(
+        text,
+        "ringlane {}  layout {}  {} {}, {} free (ringlane {})  kernel {}",
+        picture.library,
+        picture.layout,
+        picture.directory,
+        bytes(picture.space.size),
+        bytes(picture.space.free),
+        bytes(used),
+        kernel(),
+    );
+    if picture.domains.is_empty() {
+        text.push_str("no domains\n");
+    }
+    for domain in &picture.domains {
+        domain_table(&mut text, domain);
+    }
+    warnings(&mut text, "", &picture.warnings);
+    text
+}
+
+fn domain_table(text: &mut String, domain: &DomainInfo) {
+    let main = domain.main.as_ref().map_or("no main".into(), main_line);
+    let _ = writeln!(text, "\n{}   {main}", clean(&domain.name));
+    if !domain.children.is_empty() {
+        let mut rows = vec![row([
+            "CHILD",
+            "PID",
+            "GEN",
+            "STATE",
+            "RESTARTS",
+            "LAST EXIT",
+        ])];
+        rows.extend(domain.children.iter().map(child_row));
+        columns(text, "lrrlrl", &rows);
+    }
+    if !domain.channels.is_empty() {
+        let mut rows = vec![row([
+            "CHANNEL",
+            "TYPE",
+            "CODEC",
+            "DIR",
+            "SENDER",
+            "SENT",
+            "RECEIVED",
+            "USED/CAP",
+            "PEAK",
+            "FULL",
+            "SLEEPS/WAKES",
+            "MODE",
+        ])];
+        rows.extend(domain.channels.iter().flat_map(channel_rows));
+        columns(text, "lllllrrrrrrl", &rows);
+    }
+    for channel in &domain.channels {
+        for direction in &channel.directions {
+            messages(text, channel, direction);
+        }
+    }
+    warnings(text, "  ", &domain.warnings);
+}
+
+fn main_line(main: &MainInfo) -> String {
+    let program = std::fs::read_link(format!("/proc/{}/exe", main.pid))
+        .ok()
+        .filter(|_| main.alive)
+        .map_or(String::new(), |exe| {
+            format!("  {}", clean(&exe.to_string_lossy()))
+        });
+    let state = match main.uptime {
+        Some(up) if main.stopping => format!("stopping, up {}", duration(up)),
+        Some(up) => format!("up {}", duration(up)),
+        None => "dead".to_string(),
+    };
+    format!("main {}{program}   {state}", main.pid)
+}
+
+fn child_row(child: &ChildInfo) -> Vec<String> {
+    row([
+        &clean(&child.name),
+        &or_dash(child.pid),
+        &child.generation.to_string(),
+        &child.state.to_string(),
+        &child.restarts.to_string(),
+        &child.last_exit.clone().unwrap_or("-".to_string()),
+    ])
+}
+
+fn channel_rows(channel: &ChannelInfo) -> Vec<Vec<String>> {
+    let named = |first: bool, text: &str| match (first, text) {
+        (false, _) => String::new(),
+        (true, "") => "-".to_string(),
+        (true, text) => clean(text),
+    };
+    let rows = channel.directions.iter().enumerate().map(|(i, direction)| {
+        let first = i == 0;
+        row([
+            &named(first, &channel.name),
+            &named(first, &channel.type_name),
+            &named(first, &channel.codec),
+            &arrow(direction),
+            &holder(end_info(channel, direction.from)),
+            &direction.sent.to_string(),
+            &direction.received.to_string(),
+            &format!("{}/{}", bytes(direction.used), bytes(direction.capacity)),
+            &bytes(direction.peak),
+            &direction.full.to_string(),
+            &format!("{}/{}", direction.sleeps, direction.wakes),
+            &mode(direction),
+        ])
+    });
+    rows.collect()
+}
+
+fn end_info(channel: &ChannelInfo, end: End) -> &EndInfo {
+    match end {
+        End::Host => &channel.host,
+        End::Guest => &channel.guest,
+    }
+}
+
+fn arrow(direction: &DirectionInfo) -> String {
+    let name = |end| match end {
+        End::Host => "host",
+        End::Guest => "guest",
+    };
+    format!("{}→{}", name(direction.from), name(direction.to))
+}
+
+/// The pid of who holds an end; more only if it is not the usual.
+fn holder(end: &EndInfo) -> String {
+    match (end.pid, end.state) {
+        (Some(pid), EndState::Alive) => pid.to_string(),
+        (Some(pid), state) => format!("{pid} {state}"),
+        (None, state) => state.to_string(),
+    }
+}
+
+fn mode(direction: &DirectionInfo) -> String {
+    if direction.closed {
+        "closed".to_string()
+    } else {
+        direction.mode.to_string()
+    }
+}
+
+/// The undelivered messages of a direction: sixteen bytes a line, as numbers and as text.
+fn messages(text: &mut String, channel: &ChannelInfo, direction: &DirectionInfo) {
+    if direction.messages.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "  {} {}: {} undelivered",
+        clean(&channel.name),
+        arrow(direction),
+        direction.undelivered
+    );
+    for message in &direction.messages {
+        let _ = writeln!(text, "    at {}, length {}", message.position, message.len);
+        for line in message.bytes.chunks(16) {
+            let digits: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
+            let letters: String = line.iter().map(|byte| letter(*byte)).collect();
+            let _ = writeln!(text, "      {digits:<48} |{letters}|");
+        }
+    }
+    let more = direction.undelivered as usize - direction.messages.len();
+    if more > 0 {
+        let _ = writeln!(text, "    and {more} more");
+    }
+}
+
+fn letter(byte: u8) -> char {
+    match byte {
+        b' '..=b'~' => byte.into(),
+        _ => '.',
+    }
+}
+
+fn warnings(text: &mut String, indent: &str, warnings: &[Warning]) {
+    for warning in warnings {
+        let _ = writeln!(text, "{indent}warning: {}", clean(&warning.to_string()));
+    }
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_string).into()
+}
+
+/// Writes rows in columns as wide as what stands in them, `l`eft or `r`ight of their place.
+fn columns(text: &mut String, places: &str, rows: &[Vec<String>]) {
+    let width = |cell: &String| cell.chars().count();
+    let widths: Vec<usize> = (0..places.len())
+        .map(|i| rows.iter().map(|row| width(&row[i])).max().unwrap_or(0))
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for ((cell, place), width) in row.iter().zip(places.chars()).zip(&widths) {
+            let _ = match place {
+                'r' => write!(line, "  {cell:>width$}"),
+                _ => write!(line, "  {cell:<width$}"),
+            };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// Names in a segment are whatever somebody wrote there, commands to the terminal not excepted.
+fn clean(text: &str) -> String {
+    let one = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    text.chars().map(one).collect()
+}
+
+fn or_dash(number: Option<u32>) -> String {
+    number.map_or("-".to_string(), |number| number.to_string())
+}
+
+/// `96`, `2.2M`, `256K`.
+fn bytes(count: u64) -> String {
+    let units = ["", "K", "M", "G", "T", "P", "E"];
+    let mut unit = 0;
+    let mut value = count as f64;
+    while value >= 1024.0 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(value < 10.0 && value.fract() >= 0.05);
+    format!("{value:.digits$}{}", units[unit])
+}
+
+/// `03:12`, `1:03:12`, `2d 01:03:12`.
+fn duration(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes:02}:{seconds:02}"),
+        (0, hours) => format!("{hours}:{minutes:02}:{seconds:02}"),
+        (days, hours) => format!("{days}d {hours:02}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or("unknown".to_string(), |release| release.trim().to_string())
+}
