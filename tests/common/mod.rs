@@ -1,0 +1,386 @@
+//! What the tests share: real processes, domains that must be gone afterwards, and a watchdog.
+//!
+//! A test's processes are its own binary again, running the ignored test `process` of the file,
+//! which plays the role that the environment names. Tests of one file run one after another,
+//! since each checks the file descriptors of the whole process.
+#![allow(dead_code)]
+
+pub mod actor;
+
+use ringlane::{Channel, ChannelOptions, Message};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Far above anything that a test waits for; only a hang lasts that long.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// A count, by `RINGLANE_SCALE`: `test` if it says nothing.
+pub fn scale(test: usize, ci: usize, soak: usize) -> usize {
+    match std::env::var("RINGLANE_SCALE").as_deref() {
+        Ok("soak") => soak,
+        Ok("ci") => ci,
+        _ => test,
+    }
+}
+
+/// Aborts the process if it is not dropped in time: a test that hangs must fail, and say so.
+pub struct Watchdog(Arc<(Mutex<bool>, Condvar)>);
+
+impl Watchdog {
+    pub fn new(what: &str, patience: Duration) -> Watchdog {
+        assert!(patience >= Duration::from_secs(10));
+        let done = Arc::new((Mutex::new(false), Condvar::new()));
+        let (theirs, what) = (done.clone(), what.to_string());
+        std::thread::spawn(move || {
+            let (done, bell) = &*theirs;
+            let deadline = Instant::now() + patience;
+            let mut guard = done.lock().unwrap();
+            while !*guard {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    let me = std::process::id();
+                    // Not `eprintln`, whose output is captured, and lost by the abort.
+                    let text = format!("\nWATCHDOG: {what} hangs for {patience:?} (pid {me})\n");
+                    let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+                    std::process::abort();
+                }
+                guard = bell.wait_timeout(guard, left).unwrap().0;
+            }
+        });
+        Watchdog(done)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A domain of one test, and the promise that the test leaves nothing: no file, no directory, no
+/// file descriptor. Declare it first, so that it is dropped last.
+pub struct Domain {
+    name: String,
+    descriptors: Vec<String>,
+    _watchdog: Watchdog,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Domain {
+    pub fn new(test: &str) -> Domain {
+        let patience = if scale(0, 0, 1) == 1 { 40_000 } else { 120 };
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+        Domain {
+            name: format!("test-{test}-{}", std::process::id()),
+            descriptors: descriptors(),
+            _watchdog: Watchdog::new(test, Duration::from_secs(patience)),
+            _alone: alone,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Options for a channel of it.
+    pub fn of<T: Message + ?Sized>(&self) -> ChannelOptions<T> {
+        Channel::<T>::options().domain(&self.name)
+    }
+
+    pub fn path(&self) -> PathBuf {
+        base().join(&self.name)
+    }
+
+    /// The file of a channel.
+    pub fn file(&self, channel: &str) -> PathBuf {
+        self.path().join(format!("{channel}.channel"))
+    }
+
+    /// Removes a channel that dead processes left, with all that is in it.
+    pub fn remove<T: Message + ?Sized>(&self, channel: &str) {
+        drop(self.of::<T>().keep_undelivered(false).create(channel));
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        let path = self.path();
+        let left: Vec<_> = std::fs::read_dir(&path)
+            .map(|entries| entries.map(|e| e.unwrap().file_name()).collect())
+            .unwrap_or_default();
+        let exists = path.exists();
+        let _ = std::fs::remove_dir_all(&path);
+        if !std::thread::panicking() {
+            assert!(!exists, "{} is left, with {left:?} in it", path.display());
+            assert_eq!(descriptors(), self.descriptors, "file descriptors leaked");
+        }
+    }
+}
+
+/// What the open file descriptors of this process lead to, sorted.
+fn descriptors() -> Vec<String> {
+    let mut all: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .map(|target| target.display().to_string())
+        .collect();
+    all.sort();
+    all
+}
+
+/// The directory of this user's domains.
+pub fn base() -> PathBuf {
+    let place = std::env::var_os("RINGLANE_DIR").unwrap_or_else(|| "/dev/shm".into());
+    let uid = rustix::process::geteuid().as_raw();
+    Path::new(&place).join(format!("ringlane-{uid}"))
+}
+
+const ROLE: &str = "RINGLANE_TEST_ROLE";
+const ARGUMENTS: &str = "RINGLANE_TEST_ARGUMENTS";
+const SEPARATOR: &str = "\x1f";
+/// Begins a line that is meant for the test; all else is the test harness talking.
+const MARK: char = '@';
+
+/// A process that plays a role; killed and reaped when dropped.
+pub struct Process {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts this binary again to play `role`.
+    pub fn start(role: &str, arguments: &[&str]) -> Process {
+        Process::start_by(Command::new("/proc/self/exe"), role, arguments)
+    }
+
+    /// The same, by a command that ends with the program to start.
+    pub fn start_by(mut command: Command, role: &str, arguments: &[&str]) -> Process {
+        let mut child = command
+            .args(["process", "--exact", "--ignored", "--nocapture"])
+            .arg("--test-threads=1")
+            .env(ROLE, role)
+            .env(ARGUMENTS, arguments.join(SEPARATOR))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Process { child, said }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line that it said; `None` if it said nothing more and ended.
+    pub fn next_line(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.said.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(rest) = line.strip_prefix(MARK) {
+                return Some(rest.trim_end().to_string());
+            }
+        }
+    }
+
+    /// The next line that it said.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        match self.next_line() {
+            Some(line) => line,
+            None => panic!("the process ended early: {}", self.child.wait().unwrap()),
+        }
+    }
+
+    /// Sends it a line.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Sends it a line, and waits for the answer.
+    #[track_caller]
+    pub fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.line()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        // What it says must not block it.
+        while self.next_line().is_some() {}
+        self.child.wait().unwrap()
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[track_caller]
+    pub fn finish(mut self) {
+        let status = self.wait();
+        assert!(status.success(), "the process failed: {status}");
+    }
+
+    /// Its state, as `/proc` has it: `R`, `S`, `T` ...
+    pub fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let rest = stat.rsplit_once(')').unwrap().1;
+        rest.trim_start().chars().next().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// In the test `process`: plays the role for which this process was started, if it was.
+pub fn play(act: impl FnOnce(&str, &[&str])) {
+    let (Ok(role), Ok(arguments)) = (std::env::var(ROLE), std::env::var(ARGUMENTS)) else {
+        return;
+    };
+    // Not to outlive a test that was aborted.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let patience = if scale(0, 0, 1) == 1 { 40_000 } else { 150 };
+    let _watchdog = Watchdog::new(&role, Duration::from_secs(patience));
+    act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());
+}
+
+/// Says a line to the test that started this process, by one system call.
+pub fn say(line: impl std::fmt::Display) {
+    let text = format!("\n{MARK}{line}\n");
+    let written = rustix::io::write(rustix::stdio::stdout(), text.as_bytes());
+    assert_eq!(written, Ok(text.len()));
+}
+
+/// The next line from the test that started this process; `None` if there will be no more.
+pub fn hear() -> Option<String> {
+    let mut line = String::new();
+    let count = std::io::stdin().read_line(&mut line).unwrap();
+    (count > 0).then(|| line.trim_end().to_string())
+}
+
+/// Waits for `condition`, which something else makes true.
+#[track_caller]
+pub fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "this never came to be");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Numbers without pattern, the same for the same seed (splitmix64).
+#[derive(Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn of(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// Seeded by `RINGLANE_SEED`, else anew each time. Prints the seed, which a failure shows.
+    pub fn printed() -> Random {
+        let seed = match std::env::var("RINGLANE_SEED") {
+            Ok(seed) => seed.parse().unwrap(),
+            Err(_) => {
+                let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+                now.as_nanos() as u64
+            }
+        };
+        eprintln!("RINGLANE_SEED={seed}");
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub fn micros(&mut self, end: u64) -> Duration {
+        Duration::from_micros(self.below(end))
+    }
+}
+
+/// Words that processes share beside the library, so that what one of them did is known after it
+/// was killed.
+pub struct Shared {
+    map: memmap2::MmapRaw,
+    path: PathBuf,
+    mine: bool,
+}
+
+// The rule against core's own atomics is about the library's segments.
+#[allow(clippy::disallowed_types)]
+pub type Word = std::sync::atomic::AtomicU64;
+
+impl Shared {
+    pub fn new(domain: &Domain, words: usize) -> Shared {
+        let path = std::env::temp_dir().join(format!("ringlane-{}", domain.name()));
+        let file = std::fs::File::create_new(&path).unwrap();
+        file.set_len(8 * words as u64).unwrap();
+        let mut shared = Shared::open(path.to_str().unwrap());
+        shared.mine = true;
+        shared
+    }
+
+    pub fn open(path: &str) -> Shared {
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        Shared {
+            map: memmap2::MmapRaw::map_raw(&file).unwrap(),
+            path: path.into(),
+            mine: false,
+        }
+    }
+
+    pub fn path(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    pub fn word(&self, at: usize) -> &Word {
+        assert!(8 * (at + 1) <= self.map.len());
+        // SAFETY: it lies within the mapping, as just checked, which begins at a page; all that
+        // refers to it is atomics.
+        unsafe { &*self.map.as_mut_ptr().cast::<Word>().add(at) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.mine {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Ends change hands, also quickly and several times unseen: every death and every successor that
+//! sent something is told, once and in order, and nobody waits for what cannot come.
+
+mod common;
+
+use common::{Domain, actor, play};
+use ringlane::{Channel, RecvError, TryRecvError};
+use std::time::Duration;
+
+#[test]
+#[ignore = "plays the roles of the other tests"]
+fn process() {
+    play(|role, arguments| match role {
+        "actor" => actor::act(arguments),
+        other => panic!("{other}"),
+    });
+}
+
+/// All that a receiver has to say until it has nothing to say for a while.
+fn all(receiver: &mut Channel<u64>) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(300)) {
+            Ok(number) => said.push(number.to_string()),
+            Err(TryRecvError::Recv(RecvError::PeerDied { .. })) => said.push("died".into()),
+            Err(TryRecvError::Recv(RecvError::PeerRestarted { generation })) => {
+                said.push(format!("generation {generation}"));
+            }
+            Err(TryRecvError::Empty) => return said,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn send_and_die(domain: &Domain, number: u64) {
+    let mut guest = actor::guest(domain.name(), "c");
+    assert_eq!(guest.ask(&format!("send {number}")), "Ok(())");
+    guest.kill();
+}
+
+fn send_and_leave(domain: &Domain, number: u64) {
+    let mut guest = actor::guest(domain.name(), "c");
+    assert_eq!(guest.ask(&format!("send {number}")), "Ok(())");
+    guest.finish();
+}
+
+#[test]
+fn three_deaths_before_the_first_look() {
+    let domain = Domain::new("three-deaths");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    for number in [11, 22, 33] {
+        send_and_die(&domain, number);
+    }
+    let told = ["11", "died", "generation 2", "22", "died", "generation 3", "33", "died"];
+    assert_eq!(all(&mut host), told);
+}
+
+#[test]
+fn a_death_is_told_even_if_the_successor_left_in_order() {
+    let domain = Domain::new("left-after-death");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    send_and_die(&domain, 11);
+    send_and_leave(&domain, 22);
+    assert_eq!(all(&mut host), ["11", "died", "generation 2", "22"]);
+    send_and_leave(&domain, 33);
+    assert_eq!(all(&mut host), ["generation 3", "33"]);
+}
+
+#[test]
+fn a_new_host_hears_of_generations_in_their_order() {
+    let domain = Domain::new("new-host");
+    let host = actor::host(domain.name(), "c");
+    send_and_die(&domain, 11);
+    send_and_die(&domain, 22);
+    let mut living = actor::guest(domain.name(), "c");
+    drop(host);
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    assert_eq!(living.ask("send 33"), "Ok(())");
+    let told = ["11", "died", "generation 2", "22", "died", "generation 3", "33"];
+    assert_eq!(all(&mut host), told);
+    // Closed in order: the guest has nothing left to wait for.
+    drop(host);
+    living.finish();
+}
+
+#[test]
+fn room_of_discarded_messages_is_offered_at_once() {
+    let domain = Domain::new("discarded");
+    let mut host = domain.of::<u64>().capacity(4096).create("c").unwrap();
+    let mut dead = actor::guest(domain.name(), "c");
+    // As many as fit: 16 bytes each, and 8 more.
+    assert_eq!(dead.ask("range 0 255"), "Ok(255)");
+    dead.kill();
+    let mut guest = actor::start(domain.name());
+    assert_eq!(guest.ask("open c drop"), "Ok");
+    // Full until the host passes over what was discarded.
+    guest.tell("range 1000 1300");
+    let mut got = Vec::new();
+    while got.len() < 300 {
+        match host.recv() {
+            Ok(number) => got.push(number),
+            Err(RecvError::PeerDied { .. } | RecvError::PeerRestarted { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(guest.line(), "Ok(300)");
+    assert!(got.into_iter().eq(1000..1300));
+    let (_, receiver) = host.split();
+    // Nobody was killed in the middle of a ring, so none was owed.
+    assert_eq!(receiver.stats().rescues, 0);
+    guest.finish();
+}
+
+#[test]
+fn nobody_waits_for_a_channel_without_a_name() {
+    let domain = Domain::new("nameless");
+    let mut host = actor::host(domain.name(), "c");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    assert_eq!(host.ask("send 7"), "Ok(())");
+    host.kill();
+    std::fs::remove_file(domain.file("c")).unwrap();
+    assert_eq!(guest.recv(), Ok(7));
+    assert!(matches!(guest.recv(), Err(RecvError::PeerDied { .. })));
+    assert_eq!(guest.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn each_of_many_is_offered_at_once() {
+    let domain = Domain::new("slow-iterator");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    let (seen, wait) = std::sync::mpsc::channel();
+    let receiver = std::thread::spawn(move || {
+        for expected in 0..20 {
+            assert_eq!(guest.recv(), Ok(expected));
+            seen.send(()).unwrap();
+        }
+        guest
+    });
+    // Each is made only after the one before it was received.
+    let slow = (0..20u64).inspect(|number| {
+        if *number > 0 {
+            wait.recv().unwrap();
+        }
+    });
+    assert_eq!(host.send_all(slow).unwrap(), 20);
+    drop(receiver.join().unwrap());
+}
