@@ -110,11 +110,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(e) => return Err(e.into()),
         }
         if since_second >= 8 && kills == 0 {
-            let pid = runtime.children()[0]
-                .pid
-                .and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
-            if let Some(pid) = pid {
-                println!("main: kill -9 {pid:?}");
+            let pid = runtime.children()[0].pid;
+            if let Some(pid) = pid.and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+                println!("main: kill -9 {}", pid.as_raw_nonzero());
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
                 kills += 1;
                 since_second = 0;

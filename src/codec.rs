@@ -18,6 +18,7 @@ mod sealed {
 /// use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 ///
 /// #[derive(TryFromBytes, IntoBytes, KnownLayout, Immutable)]
+/// #[zerocopy(crate = "ringlane::zerocopy")]
 /// #[repr(C)]
 /// struct Point {
 ///     x: f64,

@@ -393,7 +393,8 @@ impl<V> TrySendError<V> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The other end was closed for good, or gave up sending. Final.
+    /// The other end was closed, or gave up sending. Final, unless the channel's runtime starts
+    /// that child again after all.
     Closed,
     /// The process at the other end died. Reported once; the next call waits for a successor.
     PeerDied {
@@ -403,7 +404,8 @@ pub enum RecvError {
     /// Another process took the other end over; what is received from now on is from it. Reported
     /// once.
     PeerRestarted {
-        /// Generation of the other end: it rises with each holder.
+        /// Generation of the other end: it rises with each holder, and so is not always the
+        /// [`Child::generation`](crate::Child::generation) of the process there.
         generation: u32,
     },
     /// The runtime asked this process to stop.

@@ -22,7 +22,7 @@
 //! fn shout(child: Child) -> ChildResult {
 //!     let mut channel = child.active::<str>()?;
 //!     while let Ok(line) = channel.recv() {
-//!         channel.send(line.to_uppercase().as_str())?;
+//!         channel.send(line.to_uppercase())?;
 //!     }
 //!     Ok(())
 //! }
@@ -90,6 +90,15 @@ mod runtime;
 
 #[cfg(not(loom))]
 pub mod inspect;
+
+// With `serde`, which their examples use.
+#[cfg(all(doc, feature = "serde"))]
+pub mod _docs;
+
+// What README.md tells a reader to write compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(not(loom))]
 mod api {

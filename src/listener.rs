@@ -6,13 +6,14 @@
 use crate::channel::{Mode, Receiver};
 use crate::codec::{Message, Owned};
 use crate::error::{Error, RecvError, Result};
+use crate::roster::Roster;
 use core::borrow::Borrow;
 use core::fmt;
 use core::time::Duration;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Instant;
 
@@ -124,7 +125,9 @@ impl<T: Message + ?Sized + 'static> ListenerBuilder<T> {
     }
 
     /// Takes a message out of the ring after its handlers ran and not before, so that a process
-    /// killed in a handler leaves the message to its successor.
+    /// killed in a handler leaves the message to its successor. A handler that panics had its
+    /// message. Handlers are not told whether a message comes again; see
+    /// [`recv_ref`](Receiver::recv_ref) for that.
     pub fn at_least_once(mut self) -> Self {
         self.at_least_once = true;
         self
@@ -177,6 +180,7 @@ struct Running {
     stop: Arc<AtomicBool>,
     /// The handle was dropped: nobody will ask for the receiver.
     detached: AtomicBool,
+    thread: OnceLock<ThreadId>,
 }
 
 impl<T: Message + ?Sized> Listener<T> {
@@ -184,11 +188,13 @@ impl<T: Message + ?Sized> Listener<T> {
     ///
     /// # Errors
     /// `Reentrant` from inside a handler of this listener: it then ends once that handler is done.
+    /// `Stopping` while a child's process exits, when its receivers are given up.
     pub fn stop(mut self) -> Result<Receiver<T>> {
         self.running.stop.store(true, Ordering::Release);
         (self.wake)();
         let Ended(receiver, _) = self.ended()?;
-        Ok(receiver.expect("the thread keeps the receiver while this handle lives"))
+        // The thread keeps it while this handle lives, unless the process is about to exit.
+        receiver.ok_or(Error::Stopping)
     }
 
     /// Waits until the listener ends by itself.
@@ -261,11 +267,17 @@ fn start<T: Message + ?Sized + 'static>(
     let running = Arc::new(Running {
         stop,
         detached: AtomicBool::new(false),
+        thread: OnceLock::new(),
     });
     let wake = receiver.waker();
-    let registered = register(running.clone(), Box::new(receiver.waker()));
+    let registered = register(
+        running.clone(),
+        Box::new(receiver.waker()),
+        receiver.roster_of_runtime(),
+    );
     let ours = running.clone();
     let body = move || {
+        let _ = ours.thread.set(current());
         let outcome = listen(
             &mut receiver,
             &mut deliver,
@@ -275,6 +287,9 @@ fn start<T: Message + ?Sized + 'static>(
         );
         receiver.leave_passive();
         let kept = (!ours.detached.load(Ordering::Acquire)).then_some(receiver);
+        // Before we count as ended, for then the process may exit: what the handlers hold may be a
+        // half of a channel, too.
+        drop((deliver, on_error));
         drop(registered);
         Ended(kept, outcome)
     };
@@ -342,21 +357,35 @@ fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
 }
 
 /// All listeners of this process, so that an orderly exit can end them between two messages.
-static LISTENERS: Mutex<Vec<(Arc<Running>, Wake)>> = Mutex::new(Vec::new());
+static LISTENERS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 static ONE_ENDED: Condvar = Condvar::new();
+
+struct Entry {
+    running: Arc<Running>,
+    wake: Wake,
+    /// That of the runtime which gave the channel out.
+    roster: Option<Weak<Roster>>,
+}
 
 struct Registered(Arc<Running>);
 
-fn register(running: Arc<Running>, wake: Wake) -> Registered {
-    let mut listeners = LISTENERS.lock().unwrap_or_else(|e| e.into_inner());
-    listeners.push((running.clone(), wake));
-    Registered(running)
+fn listeners() -> MutexGuard<'static, Vec<Entry>> {
+    LISTENERS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn register(running: Arc<Running>, wake: Wake, roster: Option<Weak<Roster>>) -> Registered {
+    let registered = Registered(running.clone());
+    listeners().push(Entry {
+        running,
+        wake,
+        roster,
+    });
+    registered
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut listeners = LISTENERS.lock().unwrap_or_else(|e| e.into_inner());
-        listeners.retain(|(running, _)| !Arc::ptr_eq(running, &self.0));
+        listeners().retain(|entry| !Arc::ptr_eq(&entry.running, &self.0));
         ONE_ENDED.notify_all();
     }
 }
@@ -364,22 +393,34 @@ impl Drop for Registered {
 /// Ends all listeners of this process after the message each is working on; gives up on those
 /// that are not done by `timeout`.
 pub(crate) fn stop_all(timeout: Duration) {
-    let deadline = Instant::now() + timeout;
-    let mut listeners = LISTENERS.lock().unwrap_or_else(|e| e.into_inner());
-    for (running, wake) in listeners.iter() {
+    for Entry { running, wake, .. } in listeners().iter() {
         // The process is about to exit, so nobody will ask for the receivers.
         running.detached.store(true, Ordering::Release);
         running.stop.store(true, Ordering::Release);
         wake();
     }
-    while !listeners.is_empty() {
+    wait_while(timeout, |_| true);
+}
+
+/// Waits for the listeners on channels of a runtime that stops, but for the one that calls; gives
+/// up on those that are not done by `timeout`.
+pub(crate) fn wait_for_all_of(roster: &Arc<Roster>, timeout: Duration) {
+    wait_while(timeout, |entry| {
+        let its = entry.roster.as_ref().map(Weak::as_ptr);
+        its == Some(Arc::as_ptr(roster)) && entry.running.thread.get() != Some(&current())
+    });
+}
+
+/// Waits while there is a listener that counts, at most `timeout`.
+fn wait_while(timeout: Duration, counts: impl Fn(&Entry) -> bool) {
+    let deadline = Instant::now() + timeout;
+    let mut listeners = listeners();
+    while listeners.iter().any(&counts) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        listeners = ONE_ENDED
-            .wait_timeout(listeners, left)
-            .unwrap_or_else(|e| e.into_inner())
-            .0;
+        let woken = ONE_ENDED.wait_timeout(listeners, left);
+        listeners = woken.unwrap_or_else(|e| e.into_inner()).0;
     }
 }

@@ -191,6 +191,15 @@ mod real {
         rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64
     }
 
+    /// Whether a signal does to this process what it does by default.
+    pub(crate) fn has_default_action(signal: i32) -> bool {
+        // SAFETY: a sigaction is integers and an optional function, for which zero is a value.
+        let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+        // SAFETY: a query: the kernel writes one sigaction, which lives through the call.
+        let code = unsafe { libc::sigaction(signal, core::ptr::null(), &raw mut action) };
+        code == 0 && action.sa_sigaction == libc::SIG_DFL
+    }
+
     /// Processors of the machine that are in use.
     pub(crate) fn processors() -> usize {
         // SAFETY: a query without pointers.

@@ -99,7 +99,10 @@ fn after_a_reboot_everybody_can_join_and_one_holds_each_end() {
         let answers: Vec<_> = actors.iter_mut().map(Process::line).collect();
         let got = answers.iter().filter(|answer| *answer == "Ok").count();
         assert_eq!(got, 1, "{answers:?}");
-        let refused = answers.iter().filter(|answer| answer.starts_with("AlreadyExists")).count();
+        let refused = answers
+            .iter()
+            .filter(|answer| answer.starts_with("AlreadyExists"))
+            .count();
         assert_eq!(refused, 3, "{answers:?}");
         actors.into_iter().for_each(Process::finish);
     }

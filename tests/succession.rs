@@ -51,7 +51,16 @@ fn three_deaths_before_the_first_look() {
     for number in [11, 22, 33] {
         send_and_die(&domain, number);
     }
-    let told = ["11", "died", "generation 2", "22", "died", "generation 3", "33", "died"];
+    let told = [
+        "11",
+        "died",
+        "generation 2",
+        "22",
+        "died",
+        "generation 3",
+        "33",
+        "died",
+    ];
     assert_eq!(all(&mut host), told);
 }
 
@@ -76,7 +85,15 @@ fn a_new_host_hears_of_generations_in_their_order() {
     drop(host);
     let mut host = domain.of::<u64>().create("c").unwrap();
     assert_eq!(living.ask("send 33"), "Ok(())");
-    let told = ["11", "died", "generation 2", "22", "died", "generation 3", "33"];
+    let told = [
+        "11",
+        "died",
+        "generation 2",
+        "22",
+        "died",
+        "generation 3",
+        "33",
+    ];
     assert_eq!(all(&mut host), told);
     // Closed in order: the guest has nothing left to wait for.
     drop(host);

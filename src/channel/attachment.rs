@@ -416,6 +416,17 @@ impl Attachment {
         }
     }
 
+    /// Forgets the message type of a channel that was taken over empty and without a guest: the
+    /// program may have another one by now.
+    pub(crate) fn forget_type(&self) {
+        let (guest, dead) = self.peer_role();
+        let is_empty = |ring: Ring| ring.walk().is_ok_and(|mut walk| walk.next().is_none());
+        if (dead || !guest.is_held()) && is_empty(self.outgoing()) && is_empty(self.incoming()) {
+            // A guest that comes just now stamps it again.
+            self.header().type_hash.store(0, Release);
+        }
+    }
+
     /// Opens it again.
     pub(crate) fn reopen_guest(&self) {
         let word = self.role_word(End::Guest);

@@ -6,12 +6,12 @@ use crate::doorbell::{self, News, SLICE, Slept, Spinner};
 use crate::error::{Error, RecvError, Result, TryRecvError};
 use crate::ring::{Consumer, Incarnation, Peek, Record};
 use crate::role::State;
+use crate::roster::Roster;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 /// The receiving half of one end of a channel, in the active way: `recv` and its like. For the
@@ -151,7 +151,8 @@ impl<T: Message + ?Sized> Receiver<T> {
     }
 
     /// Appends up to `max` messages to `out`: waits for the first, and takes what else is there.
-    /// Says how many they are.
+    /// Says how many they are. They are taken together: a process killed before it returns loses
+    /// them all.
     ///
     /// # Errors
     /// As [`recv`](Self::recv), if there was no message before the error. A message that does not
@@ -181,7 +182,8 @@ impl<T: Message + ?Sized> Receiver<T> {
     }
 
     /// Receives until the end: passes over `PeerDied`, `PeerRestarted` and messages that do not
-    /// decode, and ends at `Closed`, `Stopping` and whatever else ends all receiving.
+    /// decode, and ends at `Closed`, `Stopping` and whatever else ends all receiving, such as an
+    /// end that only allows listening.
     pub fn iter(&mut self) -> Iter<'_, T> {
         Iter(self)
     }
@@ -249,6 +251,13 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// The mode that this end allows.
     pub(crate) fn mode(&self) -> Mode {
         self.held.attachment.mode()
+    }
+
+    /// The roster of the runtime that gave this end out.
+    pub(crate) fn roster_of_runtime(&self) -> Option<Weak<Roster>> {
+        let attachment = &self.held.attachment;
+        let given_out = attachment.belongs_to_runtime();
+        given_out.then(|| Arc::downgrade(attachment.roster()))
     }
 
     /// From now on this is a listener's, which may be interrupted by `stop`.
@@ -370,6 +379,8 @@ impl<T: Message + ?Sized> Receiver<T> {
 
     fn tell_death(&mut self, epoch: u32) -> RecvError {
         self.told_dead = epoch;
+        // What comes after a death may have been announced with it.
+        self.news.forget();
         let pid = self.held.attachment.peer_pid(epoch);
         RecvError::PeerDied { pid }
     }

@@ -79,7 +79,8 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Sends a message, waiting for room if the ring is full.
     ///
     /// A `T` or a `&T` is sent alike. With nobody at the other end, or a dead process, messages
-    /// queue while there is room.
+    /// queue while there is room. With a full ring and nobody there *yet*, it waits for somebody to
+    /// come.
     ///
     /// # Errors
     /// `Closed` once the other end is closed or dropped its receiver; `TooLarge` and `Encode`
@@ -233,6 +234,10 @@ impl<T: Message + ?Sized> Sender<T> {
         let (role, dead) = attachment.peer_role();
         if dead {
             return Err(Failure::PeerDied(attachment.peer_pid(role.epoch)));
+        }
+        if !role.is_held() && !attachment.is_linked() {
+            // Nobody can come any more: the channel has no name.
+            return Err(Failure::Closed);
         }
         if attachment.stopping() {
             Err(Failure::Stopping)

@@ -1,7 +1,7 @@
 //! The child's side: how a process finds out that it is one, and what it can do.
 
 use super::control::Control;
-use super::{ChildResult, Entry};
+use super::{ChildResult, Entry, LAST_HANDLERS};
 use crate::channel::attachment::{Attachment, TypeStamp};
 use crate::channel::{Channel, Wait};
 use crate::codec::Message;
@@ -11,20 +11,20 @@ use crate::roster;
 use crate::sync::Ordering::*;
 use core::fmt;
 use core::time::Duration;
-use std::os::fd::{FromRawFd, OwnedFd};
+use rustix::fs::FileType;
+use std::io::Write;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Names the process's place: `KIND:DOMAIN:CHILD:GENERATION:NONCE:FD`. It is inherited by a
-/// child's own children too, so it counts only together with the nonce, which one process takes.
+/// Names the process's place: `KIND:DOMAIN:CHILD:GENERATION:NONCE:FD:INODE`, the last two of main's
+/// pipe. It is inherited by a child's own children too, so it counts only together with the nonce,
+/// which one process takes.
 pub(super) const VARIABLE: &str = "RINGLANE_CHILD";
 
 /// How long an attaching child waits for a dying predecessor to let go of its ends.
 const DYING: Duration = Duration::from_secs(5);
-
-/// How long handlers that run while the child's function returns may take.
-const LAST_HANDLERS: Duration = Duration::from_secs(1);
 
 /// A process that a [`Runtime`](crate::Runtime) started: its name, its channels, and the wish to
 /// stop or restart.
@@ -40,7 +40,7 @@ const LAST_HANDLERS: Duration = Duration::from_secs(1);
 ///     let mut jobs = child.active::<str>()?;
 ///     // Ends when main asks this process to stop.
 ///     while let Ok(job) = jobs.recv() {
-///         jobs.send(format!("{} did {job}", child.name()).as_str())?;
+///         jobs.send(format!("{} did {job}", child.name()))?;
 ///     }
 ///     Ok(())
 /// }
@@ -68,7 +68,14 @@ struct Place {
     name: String,
     generation: u32,
     nonce: u64,
-    fd: i32,
+    life: Life,
+}
+
+/// The pipe that main holds open for as long as it lives.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) fd: i32,
+    pub(super) inode: u64,
 }
 
 fn place() -> Option<Place> {
@@ -85,7 +92,10 @@ fn place() -> Option<Place> {
         name: next()?.to_string(),
         generation: next()?.parse().ok()?,
         nonce: next()?.parse().ok()?,
-        fd: next()?.parse().ok()?,
+        life: Life {
+            fd: next()?.parse().ok()?,
+            inode: next()?.parse().ok()?,
+        },
     })
 }
 
@@ -96,10 +106,11 @@ pub(super) fn place_for(
     name: &str,
     generation: u32,
     nonce: u64,
-    fd: i32,
+    life: Life,
 ) -> String {
     let kind = if is_entry { "entry" } else { "command" };
-    format!("{kind}:{domain}:{name}:{generation}:{nonce}:{fd}")
+    let Life { fd, inode } = life;
+    format!("{kind}:{domain}:{name}:{generation}:{nonce}:{fd}:{inode}")
 }
 
 /// Takes this process's place. `Ok(None)` if another process has it or had it.
@@ -122,7 +133,7 @@ fn take(place: &Place) -> Result<Option<Child>> {
     {
         return Ok(None);
     }
-    leave_with_main(place.fd);
+    leave_with_main(place.life);
     let inner = Inner {
         name: place.name.clone(),
         generation: place.generation,
@@ -141,9 +152,16 @@ fn take(place: &Place) -> Result<Option<Child>> {
 /// Ends this process when main's end of the pipe closes: the kernel's parent-death signal misses
 /// programs that changed their user.
 #[allow(unsafe_code)]
-fn leave_with_main(fd: i32) {
-    // SAFETY: main opened this descriptor for us alone, and we took our place only once.
-    let pipe = unsafe { OwnedFd::from_raw_fd(fd) };
+fn leave_with_main(life: Life) {
+    // SAFETY: only asked what it is; a number that is no descriptor is an error then.
+    let found = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(life.fd) });
+    let is_pipe = |mode| FileType::from_raw_mode(mode) == FileType::Fifo;
+    if !found.is_ok_and(|stat| is_pipe(stat.st_mode) && stat.st_ino == life.inode) {
+        // Whoever stands between main and us closed it, and the number may be somebody else's.
+        return;
+    }
+    // SAFETY: main left this descriptor to us alone, and we took our place only once.
+    let pipe = unsafe { OwnedFd::from_raw_fd(life.fd) };
     let _ = rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::CLOEXEC);
     let wait = move || {
         let mut byte = [0];
@@ -190,7 +208,7 @@ pub(super) fn enter(domain: &str, entries: &[(String, Entry)]) {
     let status = match catch_unwind(AssertUnwindSafe(|| entry(child))) {
         Ok(Ok(())) => 0,
         Ok(Err(e)) => {
-            eprintln!("{}: {e}", place.name);
+            complain(&format!("{}: {e}", place.name));
             1
         }
         // The panic has been printed.
@@ -205,8 +223,14 @@ static RUNNING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::n
 /// A process that is a child must never become a main by mistake: it would start children that do
 /// the same.
 fn refuse(why: &str) -> ! {
-    eprintln!("ringlane: {why}");
+    complain(&format!("ringlane: {why}"));
     std::process::exit(2);
+}
+
+/// Says it on stderr if anybody listens there. `eprintln` panics if nobody does, and the exit
+/// status would be another one.
+fn complain(why: &str) {
+    let _ = std::io::stderr().write_all(format!("{why}\n").as_bytes());
 }
 
 /// So that `ps` shows the child's name and not `exe`.

@@ -81,6 +81,8 @@ impl Hooks {
                     });
                     // The panic has been printed, and concerns nobody else.
                     let _ = catch_unwind(AssertUnwindSafe(|| hook(runtime.as_ref(), &event)));
+                    // Whoever waits for us then has the last one.
+                    drop(runtime);
                     let mut pending = lock(&shared.pending);
                     if let Some(at) = pending.iter().position(|k| *k == kind) {
                         pending.swap_remove(at);
@@ -113,9 +115,12 @@ impl Hooks {
 
     fn post_as(&self, kind: Kind, event: Event) {
         for (_, queue) in lock(&self.shared.queues).iter().filter(|(k, _)| *k == kind) {
-            lock(&self.shared.pending).push(kind);
-            // A thread ends only when its queue is closed.
-            let _ = queue.send(event.clone());
+            // Kept until it is noted, so that the thread does not cross it out before.
+            let mut pending = lock(&self.shared.pending);
+            // Fails only if there never was a thread, which ends when its queue is closed.
+            if queue.send(event.clone()).is_ok() {
+                pending.push(kind);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod child;
 mod control;
 mod hooks;
+mod signals;
 mod supervisor;
 
 pub use child::Child;
@@ -14,10 +15,12 @@ use crate::domain::CHANNEL;
 use crate::error::{Error, Result};
 use crate::roster::{self, Roster};
 use crate::segment::Segment;
+use crate::sys::ForkCanary;
 use control::Control;
 use core::fmt;
 use core::time::Duration;
 use hooks::{Event, Hooks};
+use signals::Signals;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -30,6 +33,9 @@ use supervisor::{Order, Supervisor};
 pub type ChildResult = core::result::Result<(), Box<dyn StdError + Send + Sync>>;
 
 type Entry = child::EntryFn;
+
+/// How long handlers and hooks that still run at the end may take.
+const LAST_HANDLERS: Duration = Duration::from_secs(1);
 
 /// When a child that ended is started again. A stop always wins over a restart that is due.
 ///
@@ -142,7 +148,7 @@ impl ChildSpec {
     }
 
     /// How long it may take to stop before it is killed; 10 s if nothing is said. After half of it
-    /// SIGTERM is sent, to a program that never attached at once.
+    /// SIGTERM is sent; to a command that never attached at once.
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.stop_grace = grace;
         self
@@ -201,6 +207,14 @@ impl RuntimeBuilder {
     pub fn spec(mut self, spec: ChildSpec) -> Self {
         self.specs.push(spec);
         self
+    }
+
+    fn entries(&self) -> Vec<(String, Entry)> {
+        let entries = self.specs.iter().filter_map(|spec| match spec.program {
+            Program::Entry(entry) => Some((spec.name.clone(), entry)),
+            Program::Command(_) => None,
+        });
+        entries.collect()
     }
 
     fn hook(mut self, kind: hooks::Kind, hook: hooks::Hook) -> Self {
@@ -289,18 +303,11 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// `DomainTaken` with the pid of its main process, `BadName`, `AlreadyExists` for a child that
-    /// is named twice or a channel that a living process holds, `TooManyProcesses`, `NoSpace`. A
-    /// child that does not start is no error here; see [`Runtime::children`].
+    /// is named twice or a channel that a living process holds, `TooManyProcesses`, `NoSpace`,
+    /// `Stopping` if the hook before the start shuts down. A child that does not start is no error
+    /// here; see [`Runtime::children`].
     pub fn start(self) -> Result<Runtime> {
-        let entries: Vec<(String, Entry)> = self
-            .specs
-            .iter()
-            .filter_map(|spec| match spec.program {
-                Program::Entry(entry) => Some((spec.name.clone(), entry)),
-                Program::Command(_) => None,
-            })
-            .collect();
-        child::enter(&self.domain, &entries);
+        child::enter(&self.domain, &self.entries());
         check_specs(&self.specs)?;
         let roster = roster::join(&self.domain, true)?;
         let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
@@ -318,6 +325,7 @@ impl RuntimeBuilder {
                 };
                 let mut attachment = Attachment::create(&roster, &name, plan, None)?;
                 attachment.reopen_guest();
+                attachment.forget_type();
                 let flag = stopping.clone();
                 attachment.set_stopping(Arc::new(move || flag.load(Ordering::Acquire)));
                 let lent = Arc::new(AtomicBool::new(false));
@@ -351,7 +359,9 @@ impl RuntimeBuilder {
             channels,
         )?;
         let inner = Arc::new(Inner {
-            roster,
+            domain: self.domain,
+            canary: roster.canary(),
+            roster: Mutex::new(Some(roster)),
             control: Mutex::new(Some(control)),
             owned: Mutex::new(owned),
             supervisor: supervisor.handle(),
@@ -359,46 +369,42 @@ impl RuntimeBuilder {
             stopping,
             shutdown: Mutex::new(false),
         });
-        let unguarded = Runtime {
-            inner: inner.clone(),
-            _guard: None,
-        };
-        inner.hooks.start(&unguarded)?;
-        inner.hooks.run_and_wait(Event::BeforeStart);
-        supervisor.start()?;
-        inner.hooks.post(Event::AfterStart);
-        Ok(Runtime {
+        // Dropping it undoes what was done, should the rest fail.
+        let runtime = Runtime {
             _guard: Some(Arc::new(ShutdownOnDrop(inner.clone()))),
             inner,
-        })
+        };
+        let hooks = &runtime.inner.hooks;
+        hooks.start(&runtime)?;
+        hooks.run_and_wait(Event::BeforeStart);
+        if runtime.stopping() {
+            return Err(Error::Stopping);
+        }
+        supervisor.start()?;
+        hooks.post(Event::AfterStart);
+        Ok(runtime)
     }
 
     /// Starts, waits for SIGINT, SIGTERM or the end of all children, and shuts down. Without
-    /// children, only a signal ends it. A second SIGINT or SIGTERM ends the process at once.
+    /// children, only a signal ends it. A second SIGINT or SIGTERM ends the process at once. After
+    /// it returned they do again what they did before.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn run(self) -> Result<()> {
+        // A child goes its own way, without handlers.
+        child::enter(&self.domain, &self.entries());
+        let io = |e| Error::io("signals", e);
+        // Before the start, so that no signal meets a half-started runtime.
+        let signals = Signals::install().map_err(io)?;
         let has_children = !self.specs.is_empty();
         let runtime = self.start()?;
-        let io = |e: std::io::Error| Error::io("signals", e);
-        let (read, write) = std::os::unix::net::UnixStream::pair().map_err(io)?;
-        let signals = Signals::install(&write).map_err(io)?;
         if has_children {
-            runtime
-                .inner
-                .supervisor
-                .tell_when_all_ended(write.try_clone().map_err(io)?);
+            let all_ended = signals.other_reason().map_err(io)?;
+            runtime.inner.supervisor.tell_when_all_ended(all_ended);
         }
-        let mut byte = [0];
-        while let Err(e) = std::io::Read::read_exact(&mut &read, &mut byte) {
-            if e.kind() != std::io::ErrorKind::Interrupted {
-                return Err(io(e));
-            }
-        }
-        let outcome = runtime.shutdown();
-        drop(signals);
-        outcome
+        signals.wait().map_err(io)?;
+        runtime.shutdown()
     }
 }
 
@@ -437,39 +443,6 @@ fn sweep(roster: &Roster) {
     }
 }
 
-/// SIGINT and SIGTERM, while they mean a shutdown.
-struct Signals(Vec<signal_hook::SigId>);
-
-impl Signals {
-    fn install(to: &std::os::unix::net::UnixStream) -> std::io::Result<Self> {
-        let mut ids = Signals(Vec::new());
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let again = Arc::new(AtomicBool::new(false));
-            // In this order: the first signal arms what the second one does.
-            let end = signal_hook::flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                again.clone(),
-            );
-            ids.0.push(end?);
-            ids.0.push(signal_hook::flag::register(signal, again)?);
-            ids.0.push(signal_hook::low_level::pipe::register(
-                signal,
-                to.try_clone()?,
-            )?);
-        }
-        Ok(ids)
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for id in self.0.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
-    }
-}
-
 /// The main process of a domain: starts its children, restarts them, gives them channels, and stops
 /// them. Cheap to clone; dropping the last clone shuts down.
 ///
@@ -479,7 +452,7 @@ impl Drop for Signals {
 /// fn echo(child: Child) -> ChildResult {
 ///     let mut channel = child.active::<str>()?;
 ///     while let Ok(line) = channel.recv() {
-///         channel.send(line.as_str())?;
+///         channel.send(line)?;
 ///     }
 ///     Ok(())
 /// }
@@ -500,7 +473,10 @@ pub struct Runtime {
 }
 
 struct Inner {
-    roster: Arc<Roster>,
+    domain: String,
+    canary: ForkCanary,
+    /// Taken at shutdown: the domain goes then, however long a handle or a hook stays.
+    roster: Mutex<Option<Arc<Roster>>>,
     /// Taken at shutdown.
     control: Mutex<Option<Arc<Control>>>,
     owned: Mutex<HashMap<String, Owned>>,
@@ -522,7 +498,7 @@ struct ShutdownOnDrop(Arc<Inner>);
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
         // A fork of main has no children.
-        if !self.0.roster.forked() {
+        if !self.0.canary.forked() {
             let _ = self.0.shut_down();
         }
     }
@@ -530,7 +506,7 @@ impl Drop for ShutdownOnDrop {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Runtime({:?})", self.inner.roster.directory().domain())
+        write!(f, "Runtime({:?})", self.inner.domain)
     }
 }
 
@@ -552,7 +528,8 @@ impl Runtime {
     ///
     /// # Errors
     /// `EndTaken` with the holder's pid, this process's own if the end was moved out before: share
-    /// a `Mutex<Sender>` then. Else as [`ChannelOptions::open`](crate::ChannelOptions::open).
+    /// a `Mutex<Sender>` then; `Stopping` after the shutdown. Else as
+    /// [`ChannelOptions::open`](crate::ChannelOptions::open).
     pub fn get_channel<T: Message + ?Sized>(&self, name: &str) -> Result<Channel<T>> {
         let stamp = TypeStamp::of::<T>();
         let owned = {
@@ -562,7 +539,8 @@ impl Runtime {
                 .map(|o| (o.attachment.clone(), o.lent.clone()))
         };
         let Some((attachment, lent)) = owned else {
-            let mut attachment = Attachment::open(&self.inner.roster, name, Some(&stamp), true)?;
+            let roster = self.inner.roster()?;
+            let mut attachment = Attachment::open(&roster, name, Some(&stamp), true)?;
             attachment.set_stopping(self.stopping_flag());
             return Channel::new(Arc::new(attachment), None, Wait::Adaptive);
         };
@@ -583,7 +561,8 @@ impl Runtime {
     /// [`Child::get_channel`]. It is the caller's: dropping it closes it.
     ///
     /// # Errors
-    /// As [`ChannelOptions::create`](crate::ChannelOptions::create).
+    /// `Stopping` after the shutdown. Else as
+    /// [`ChannelOptions::create`](crate::ChannelOptions::create).
     pub fn set_channel<T: Message + ?Sized>(&self, name: &str) -> Result<Channel<T>> {
         let plan = Plan {
             capacity: checked_capacity(DEFAULT_CAPACITY),
@@ -592,7 +571,8 @@ impl Runtime {
             keep_undelivered: true,
         };
         let stamp = TypeStamp::of::<T>();
-        let mut attachment = Attachment::create(&self.inner.roster, name, plan, Some(&stamp))?;
+        let roster = self.inner.roster()?;
+        let mut attachment = Attachment::create(&roster, name, plan, Some(&stamp))?;
         attachment.set_stopping(self.stopping_flag());
         Channel::new(Arc::new(attachment), None, Wait::Adaptive)
     }
@@ -605,9 +585,9 @@ impl Runtime {
     /// The names of all channels in the domain, sorted.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Stopping` after the shutdown, `Io`.
     pub fn channels(&self) -> Result<Vec<String>> {
-        self.inner.roster.directory().channels()
+        self.inner.roster()?.directory().channels()
     }
 
     /// All children, in the order in which they were added.
@@ -619,9 +599,9 @@ impl Runtime {
     /// started again. Counts as no failure.
     ///
     /// # Errors
-    /// `NotFound`, `Stopping` once the runtime shuts down.
+    /// `NotFound`, `Stopping` once the runtime shuts down, `Forked`.
     pub fn restart(&self, child: &str) -> Result<()> {
-        let index = self.inner.supervisor.index(child)?;
+        let index = self.index(child)?;
         self.inner.supervisor.order(Order::Restart(index))
     }
 
@@ -629,21 +609,19 @@ impl Runtime {
     /// half its grace and SIGKILL after the whole.
     ///
     /// # Errors
-    /// `NotFound`, `Stopping` once the runtime shuts down.
+    /// `NotFound`, `Stopping` once the runtime shuts down, `Forked`.
     pub fn stop(&self, child: &str) -> Result<()> {
-        let index = self.inner.supervisor.index(child)?;
-        self.inner.supervisor.order(Order::Stop(index))?;
-        self.inner.supervisor.wait(index);
-        Ok(())
+        let index = self.index(child)?;
+        self.inner.supervisor.stop(index)
     }
 
     /// Waits until a child ended for good: it was stopped, its function returned and nothing starts
     /// it again, or it failed too often.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`, `Forked`.
     pub fn wait(&self, child: &str) -> Result<ChildStatus> {
-        let index = self.inner.supervisor.index(child)?;
+        let index = self.index(child)?;
         Ok(self.inner.supervisor.wait(index))
     }
 
@@ -653,17 +631,36 @@ impl Runtime {
     }
 
     /// Stops all children at once, waits for their end, and removes their channels. Receivers
-    /// obtained from this runtime return `Stopping` once drained. Hooks that are still running are
-    /// waited for, for a second at most. Only the first call does anything; others wait for it.
+    /// obtained from this runtime return `Stopping` once drained. Hooks and listeners that are
+    /// still running are waited for, for a second at most. Only the first call does anything; others wait for it.
     ///
     /// # Errors
-    /// None so far.
+    /// `Forked`.
     pub fn shutdown(&self) -> Result<()> {
+        self.check_fork()?;
         self.inner.shut_down()
+    }
+
+    fn index(&self, child: &str) -> Result<usize> {
+        self.check_fork()?;
+        self.inner.supervisor.index(child)
+    }
+
+    /// A fork of main has no supervisor, whom these calls would wait for.
+    fn check_fork(&self) -> Result<()> {
+        if self.inner.canary.forked() {
+            return Err(Error::Forked);
+        }
+        Ok(())
     }
 }
 
 impl Inner {
+    fn roster(&self) -> Result<Arc<Roster>> {
+        let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner());
+        roster.clone().ok_or(Error::Stopping)
+    }
+
     fn owned(&self) -> std::sync::MutexGuard<'_, HashMap<String, Owned>> {
         self.owned.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -683,10 +680,15 @@ impl Inner {
             owned.attachment.unlink();
         }
         *self.control.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner()).take();
         *done = true;
         drop(done);
+        if let Some(roster) = roster {
+            // They hold ends until they notice, and the process may exit right after us.
+            crate::listener::wait_for_all_of(&roster, LAST_HANDLERS);
+        }
         self.hooks.run_and_wait(Event::AfterShutdown);
-        self.hooks.finish(Duration::from_secs(1));
+        self.hooks.finish(LAST_HANDLERS);
         Ok(())
     }
 }

@@ -19,11 +19,12 @@
 //! nothing else.
 #![allow(unsafe_code)]
 
-use super::child::{VARIABLE, place_for};
+use super::child::{Life, VARIABLE, place_for};
 use super::control::{Control, Stage};
 use super::hooks::{Event, Hooks, Kind};
 use super::{ChildSpec, ChildStatus, Program, Restart};
 use crate::channel::attachment::Attachment;
+use crate::domain;
 use crate::doorbell::SLICE;
 use crate::error::{Error, Result};
 use crate::roster::Roster;
@@ -31,10 +32,12 @@ use crate::sync::Ordering::*;
 use crate::sys;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -63,11 +66,18 @@ struct Desk {
 }
 
 struct DeskState {
-    orders: Vec<Order>,
+    orders: VecDeque<Order>,
     statuses: Vec<ChildStatus>,
+    ends: Vec<End>,
     closed: bool,
     when_all_ended: Option<UnixStream>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// How often a child was found to run no more, and how it stood then.
+struct End {
+    count: u64,
+    last: ChildStatus,
 }
 
 /// A client's view of the supervisor.
@@ -91,7 +101,10 @@ impl Handle {
     }
 
     pub(super) fn order(&self, order: Order) -> Result<()> {
-        let mut state = self.lock();
+        self.order_under(self.lock(), order)
+    }
+
+    fn order_under(&self, mut state: MutexGuard<'_, DeskState>, order: Order) -> Result<()> {
         if state.closed {
             return Err(Error::Stopping);
         }
@@ -101,23 +114,47 @@ impl Handle {
             Order::Stop(_) => {}
             Order::ShutDown => state.closed = true,
         }
-        state.orders.push(order);
+        state.orders.push_back(order);
         drop(state);
         wake(&self.0.wake);
         Ok(())
     }
 
+    /// Orders a child to be stopped, and waits until it was.
+    pub(super) fn stop(&self, index: usize) -> Result<()> {
+        let state = self.lock();
+        let before = state.ends[index].count;
+        self.order_under(state, Order::Stop(index))?;
+        self.wait_for_end(self.lock(), index, before);
+        Ok(())
+    }
+
     /// Waits until the child runs no more and will not by itself.
     pub(super) fn wait(&self, index: usize) -> ChildStatus {
-        let mut state = self.lock();
-        while state.statuses[index].running {
+        let state = self.lock();
+        if !state.statuses[index].running {
+            return state.statuses[index].clone();
+        }
+        let before = state.ends[index].count;
+        self.wait_for_end(state, index, before)
+    }
+
+    /// Waits for an end after the first `before`. Not for a child that runs no more: somebody may
+    /// have it started again before we wake up.
+    fn wait_for_end(
+        &self,
+        mut state: MutexGuard<'_, DeskState>,
+        index: usize,
+        before: u64,
+    ) -> ChildStatus {
+        while state.ends[index].count == before {
             state = self
                 .0
                 .changed
                 .wait(state)
                 .unwrap_or_else(|e| e.into_inner());
         }
-        state.statuses[index].clone()
+        state.ends[index].last.clone()
     }
 
     /// Writes a byte once all children ended.
@@ -211,17 +248,24 @@ impl Supervisor {
         let io = |e: rustix::io::Errno| Error::io("a supervisor's descriptors", e);
         let life = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io)?;
+        let domain = roster.directory().domain().to_string();
         let names = specs.iter().map(|spec| spec.name.clone()).collect();
         let children: Vec<_> = specs
             .into_iter()
-            .map(|spec| Supervised::new(spec, &life.0, &channels))
+            .map(|spec| Supervised::new(spec, &domain, &life.0, &channels))
             .collect();
-        let statuses = children.iter().map(Supervised::status).collect();
+        let statuses: Vec<_> = children.iter().map(Supervised::status).collect();
+        let ends = statuses
+            .iter()
+            .cloned()
+            .map(|last| End { count: 0, last })
+            .collect();
         let desk = Desk {
             names,
             state: Mutex::new(DeskState {
-                orders: Vec::new(),
+                orders: VecDeque::new(),
                 statuses,
+                ends,
                 closed: false,
                 when_all_ended: None,
                 threads: Vec::new(),
@@ -229,7 +273,6 @@ impl Supervisor {
             changed: Condvar::new(),
             wake,
         };
-        let domain = roster.directory().domain().to_string();
         let desk = Handle(Arc::new(desk));
         Ok(Supervisor {
             children,
@@ -338,8 +381,11 @@ impl Supervisor {
     }
 
     fn obey(&mut self) {
-        let orders = std::mem::take(&mut self.desk.lock().orders);
-        for order in orders {
+        // One by one, so that `publish` sees which are still to come.
+        loop {
+            let Some(order) = self.desk.lock().orders.pop_front() else {
+                return;
+            };
             match order {
                 Order::Restart(index) => self.restart(index),
                 Order::Stop(index) => self.stop(index),
@@ -389,23 +435,29 @@ impl Supervisor {
     /// Children that asked to be restarted, and those that attached.
     fn hear_requests(&mut self) {
         for index in 0..self.children.len() {
-            let (generation, phase) = (self.children[index].generation, self.children[index].phase);
-            let request = &self.control.record(index).request;
-            // Acquire: partner is the child's store; a request of an earlier generation is none.
-            if phase == Phase::Running && request.load(Acquire) == generation {
+            if self.children[index].phase != Phase::Running {
+                continue;
+            }
+            if self.wants_restart(index) {
                 self.restart(index);
             }
-            if phase == Phase::Running {
-                self.publish(index);
-            }
+            self.publish(index);
         }
     }
 
+    /// Whether the present process of a child asked to be restarted.
+    fn wants_restart(&self, index: usize) -> bool {
+        let request = &self.control.record(index).request;
+        // Acquire: partner is the child's store; a request of an earlier generation is none.
+        request.load(Acquire) == self.children[index].generation
+    }
+
     fn begin_stop(&mut self, index: usize) {
-        let attached = self.is_attached(index);
+        // An entry that did not attach yet is about to; a program may never want to.
+        let hears = self.children[index].is_entry || self.is_attached(index);
         let child = &mut self.children[index];
         let now = Instant::now();
-        let term_at = if attached {
+        let term_at = if hears {
             now.checked_add(child.grace / 2)
         } else {
             Some(now)
@@ -481,7 +533,11 @@ impl Supervisor {
         if lived >= PROVEN {
             child.failures = 0;
         }
-        let then = std::mem::replace(&mut child.then, Then::ByPolicy);
+        let mut then = std::mem::replace(&mut child.then, Then::ByPolicy);
+        // It may have asked and left before we heard of it.
+        if then == Then::ByPolicy && self.wants_restart(index) {
+            then = Then::Restart;
+        }
         // Without a status there is no telling; better once too often than not at all.
         let failed = !status.is_some_and(|s| s.success());
         match then {
@@ -557,16 +613,23 @@ impl Supervisor {
         record.generation.store(child.generation, Relaxed);
         let spawned = sys::random_nonzero().and_then(|nonce| {
             record.nonce.store(nonce, Release);
-            let fd = self.life.0.as_raw_fd();
+            let life = Life {
+                fd: self.life.0.as_raw_fd(),
+                inode: rustix::fs::fstat(&self.life.0)?.st_ino,
+            };
             let place = place_for(
                 child.is_entry,
                 &self.domain,
                 &child.name,
                 child.generation,
                 nonce,
-                fd,
+                life,
             );
-            child.command.env(VARIABLE, place).spawn()
+            child.command.env(VARIABLE, place);
+            // If this program ignores SIGCHLD, nobody can be waited for, and std panics over a
+            // program that cannot be executed.
+            catch_unwind(AssertUnwindSafe(|| child.command.spawn()))
+                .unwrap_or_else(|_| Err(std::io::Error::other("it cannot be executed")))
         });
         match spawned {
             Ok(process) => {
@@ -615,6 +678,11 @@ impl Supervisor {
         record.last_exit.store(child.exit_word, Relaxed);
         let mut state = self.desk.lock();
         let mut status = child.status();
+        if !status.running {
+            // Even if a restart is ordered already: whoever had it stopped waits no longer.
+            state.ends[index].count += 1;
+            state.ends[index].last = status.clone();
+        }
         // A restart that was ordered and not yet obeyed is still to come.
         status.running |= state
             .orders
@@ -637,6 +705,7 @@ impl Running {
 impl Supervised {
     fn new(
         spec: ChildSpec,
+        domain: &str,
         life: &OwnedFd,
         channels: &impl Fn(&str) -> Vec<Arc<Attachment>>,
     ) -> Supervised {
@@ -646,6 +715,10 @@ impl Supervised {
             Program::Entry(_) => this_program(spec.args),
         };
         command.stdin(Stdio::null()).process_group(0);
+        // What the child opens by name it finds where its runtime is, unless its command says else.
+        if !command.get_envs().any(|(key, _)| key == domain::VARIABLE) {
+            command.env(domain::VARIABLE, domain);
+        }
         let main = rustix::process::getpid();
         let life = life.as_raw_fd();
         let before_exec = move || {
@@ -699,7 +772,9 @@ impl Supervised {
             .as_ref()
             .and_then(|r| Pid::from_raw(r.process.id() as i32));
         let Some(pid) = pid else { return };
-        if kill_process_group(pid, signal).is_err() {
+        let _ = kill_process_group(pid, signal);
+        // It may have gone to another group, and left somebody in its own.
+        if getpgid(Some(pid)) != Ok(pid) {
             let _ = kill_process(pid, signal);
         }
     }

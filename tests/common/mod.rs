@@ -76,7 +76,7 @@ pub struct Domain {
 
 impl Domain {
     pub fn new(test: &str) -> Domain {
-        let patience = if scale(0, 0, 1) == 1 { 40_000 } else { 120 };
+        let patience = scale(60, 300, 40_000) as u64;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
         Domain {
             name: format!("test-{test}-{}", std::process::id()),
@@ -138,7 +138,8 @@ fn descriptors() -> Vec<String> {
 
 /// The directory of this user's domains.
 pub fn base() -> PathBuf {
-    let place = std::env::var_os("RINGLANE_DIR").unwrap_or_else(|| "/dev/shm".into());
+    let place = std::env::var_os("RINGLANE_DIR").filter(|place| !place.is_empty());
+    let place = place.unwrap_or_else(|| "/dev/shm".into());
     let uid = rustix::process::geteuid().as_raw();
     Path::new(&place).join(format!("ringlane-{uid}"))
 }
@@ -262,7 +263,7 @@ pub fn play(act: impl FnOnce(&str, &[&str])) {
     };
     // Not to outlive a test that was aborted.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    let patience = if scale(0, 0, 1) == 1 { 40_000 } else { 150 };
+    let patience = scale(90, 330, 40_000) as u64;
     let _watchdog = Watchdog::new(&role, Duration::from_secs(patience));
     act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());
 }

@@ -1,0 +1,532 @@
+//! A fork, an exec and a lost descriptor change nothing for others: a forked child's copies of its
+//! parent's handles answer `Forked` and touch nothing, and who lives and who is dead is told right.
+
+mod common;
+
+use common::actor::{self, act};
+use common::{Domain, LONG, Process, hear, play, say, scale, until};
+use ringlane::{
+    Channel, Error, PeerState, Receiver, RecvError, Runtime, SendError, Sender, TryRecvError,
+    TrySendError,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|role, arguments| {
+        let domain = arguments[0];
+        match role {
+            "actor" => act(arguments),
+            "handles" => fork_with_handles(domain),
+            "in hand" => fork_with_messages_in_hand(domain),
+            "lent" => fork_with_a_lent_channel(domain),
+            "own" => open_channels_in_a_fork(domain),
+            "traffic" => fork_under_traffic(domain, arguments[1].parse().unwrap()),
+            "leave behind" => leave_behind(domain, arguments[1]),
+            "lose token" => lose_token(domain),
+            "exec" => become_another_program(domain),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// Runs `f` in a forked child, which must come through it, and waits for its end.
+fn in_a_fork(f: impl FnOnce()) {
+    let mut status = 0;
+    // SAFETY: the child runs `f` on the only thread it has and ends without going back to the test
+    // harness; glibc sees to its allocator. The parent waits for it.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                let well = catch_unwind(AssertUnwindSafe(f)).is_ok();
+                libc::_exit(if well { 0 } else { 101 });
+            }
+            child => assert_eq!(libc::waitpid(child, &raw mut status, 0), child),
+        }
+    }
+    assert_eq!(status, 0, "something went wrong in the forked child");
+}
+
+/// What a timed call says when there is an error beyond its timeout.
+fn gone<V>(error: RecvError) -> Result<V, TryRecvError> {
+    Err(TryRecvError::Recv(error))
+}
+
+fn options<T: ringlane::Message + ?Sized>(domain: &str) -> ringlane::ChannelOptions<T> {
+    Channel::<T>::options().domain(domain).capacity(4096)
+}
+
+fn file(domain: &str, channel: &str) -> Vec<u8> {
+    let path = common::base()
+        .join(domain)
+        .join(format!("{channel}.channel"));
+    std::fs::read(path).unwrap()
+}
+
+// ---- Handles in a fork.
+
+fn a_sender_is_forked(sender: &mut Sender<[u8]>) {
+    let message = || b"from a fork".to_vec();
+    assert_eq!(sender.send(message()), Err(SendError::Forked(message())));
+    let forked = Err(TrySendError::Send(SendError::Forked(message())));
+    assert_eq!(sender.try_send(message()), forked);
+    assert_eq!(sender.send_timeout(message(), LONG), forked);
+    let all = sender.send_all([message(), message()]);
+    assert_eq!(all, Err(SendError::Forked(message())));
+    let loan = sender.loan(8);
+    assert!(matches!(
+        loan,
+        Err(TrySendError::Send(SendError::Forked(())))
+    ));
+}
+
+fn a_receiver_is_forked(receiver: &mut Receiver<[u8]>) {
+    let forked = TryRecvError::Recv(RecvError::Forked);
+    assert_eq!(receiver.recv(), Err(RecvError::Forked));
+    assert_eq!(receiver.try_recv(), Err(forked.clone()));
+    assert_eq!(receiver.recv_timeout(LONG), Err(forked));
+    let many = receiver.recv_many(&mut Vec::new(), 9);
+    assert_eq!(many, Err(RecvError::Forked));
+    assert!(matches!(receiver.recv_ref(), Err(RecvError::Forked)));
+    assert!(matches!(
+        receiver.try_recv_ref(),
+        Err(TryRecvError::Recv(RecvError::Forked))
+    ));
+    assert_eq!(receiver.iter().next(), None);
+    assert_eq!(receiver.try_iter().next(), None);
+}
+
+fn a_channel_is_forked(channel: &mut Channel<[u8]>) {
+    let message = || b"from a fork".to_vec();
+    assert_eq!(channel.send(message()), Err(SendError::Forked(message())));
+    assert_eq!(channel.recv(), Err(RecvError::Forked));
+    assert!(matches!(channel.wait_peer(LONG), Err(Error::Forked)));
+}
+
+/// Holds a whole channel and two halves, with messages in all directions, and forks.
+fn fork_with_handles(domain: &str) {
+    let mut whole = options::<[u8]>(domain).open("whole").unwrap();
+    let (mut sender, mut receiver) = options::<[u8]>(domain).open("halves").unwrap().split();
+    let mut own = options::<[u8]>(domain).create("own").unwrap();
+    whole.send(*b"before").unwrap();
+    sender.send(*b"before").unwrap();
+    own.send(*b"before").unwrap();
+    assert_eq!(hear().as_deref(), Some("fork"));
+    let files = || ["whole", "halves", "own"].map(|channel| file(domain, channel));
+    // Once with the handles as new as they can be, once with handles that were used.
+    for round in 0..2 {
+        let before = files();
+        // Moved, so that the child drops its copies.
+        let copies = [&raw const whole, &raw const own];
+        let halves = (&raw const sender, &raw const receiver);
+        in_a_fork(|| {
+            // SAFETY: a bitwise copy of a handle that the parent keeps and the child never uses
+            // again: in the child it is the only one that is dropped.
+            let (copies, mut sender, mut receiver) =
+                unsafe { (copies.map(|c| c.read()), halves.0.read(), halves.1.read()) };
+            for mut channel in copies {
+                a_channel_is_forked(&mut channel);
+            }
+            a_sender_is_forked(&mut sender);
+            a_receiver_is_forked(&mut receiver);
+            drop(sender);
+            drop(receiver);
+            assert!(files() == before, "a forked child touched a channel");
+        });
+        assert!(files() == before, "a forked child touched a channel");
+        // The parent goes on, nobody having noticed.
+        say("forked");
+        assert_eq!(hear().as_deref(), Some("go on"));
+        assert_eq!(whole.recv().unwrap(), [round]);
+        assert_eq!(receiver.recv().unwrap(), [round]);
+        assert!(matches!(own.peer(), PeerState::Alive { .. }));
+        whole.send([round]).unwrap();
+        sender.send([round]).unwrap();
+        own.send([round]).unwrap();
+        say("went on");
+    }
+    hear();
+}
+
+#[test]
+fn handles_in_a_fork_answer_forked_and_touch_nothing() {
+    let domain = Domain::new("handles");
+    let mut hosts = ["whole", "halves"].map(|name| domain.of::<[u8]>().create(name).unwrap());
+    let mut parent = Process::start("handles", &[domain.name()]);
+    let mut own = domain.of::<[u8]>().open_timeout("own", LONG).unwrap();
+    // Nobody else touches the files meanwhile.
+    parent.tell("fork");
+    for round in 0..2 {
+        assert_eq!(parent.line(), "forked");
+        for host in &mut hosts {
+            host.send([round]).unwrap();
+        }
+        assert_eq!(parent.ask("go on"), "went on");
+    }
+    for end in [&mut own].into_iter().chain(&mut hosts) {
+        assert_eq!(end.recv_timeout(LONG).unwrap(), b"before");
+        assert_eq!(end.recv_timeout(LONG).unwrap(), [0]);
+        assert_eq!(end.recv_timeout(LONG).unwrap(), [1]);
+        assert_eq!(end.try_recv(), Err(TryRecvError::Empty));
+        assert_eq!(end.peer(), PeerState::Alive { pid: parent.pid() });
+    }
+    parent.finish();
+    assert_eq!(own.recv_timeout(LONG), gone(RecvError::Closed));
+}
+
+/// Forks with a message in each hand: one being written, one being read.
+fn fork_with_messages_in_hand(domain: &str) {
+    let channel = options::<[u8]>(domain).open("c").unwrap();
+    let (mut sender, mut receiver) = channel.split();
+    let mut loan = sender.loan(16).unwrap();
+    loan.put(0, b"of the parent   ").unwrap();
+    let message = receiver.recv_ref().unwrap();
+    let before = file(domain, "c");
+    let (loan_of_child, message_of_child) = (&raw mut loan, &raw const message);
+    in_a_fork(|| {
+        // SAFETY: bitwise copies of what the parent keeps and the child never uses again.
+        let (mut loan, message) = unsafe { (loan_of_child.read(), message_of_child.read()) };
+        // What it holds in its hands it can see; it cannot deal with it.
+        let put = loan.put(0, b"of a fork ......");
+        assert!(matches!(put, Err(Error::Forked)), "{put:?}");
+        let commit = loan.commit(16);
+        assert!(matches!(commit, Err(Error::Forked)), "{commit:?}");
+        drop(message);
+        assert!(
+            file(domain, "c") == before,
+            "a forked child touched a channel"
+        );
+    });
+    say("forked");
+    assert_eq!(message.get().unwrap(), b"to the parent");
+    message.keep();
+    loan.commit(13).unwrap();
+    assert_eq!(receiver.recv().unwrap(), b"to the parent");
+    say("done");
+    hear();
+}
+
+#[test]
+fn a_fork_cannot_deal_with_the_messages_in_its_parents_hands() {
+    let domain = Domain::new("in-hand");
+    let mut host = domain.of::<[u8]>().create("c").unwrap();
+    host.send(*b"to the parent").unwrap();
+    let mut parent = Process::start("in hand", &[domain.name()]);
+    assert_eq!(parent.line(), "forked");
+    assert_eq!(host.recv_timeout(LONG).unwrap(), b"of the parent");
+    assert_eq!(parent.line(), "done");
+    assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
+    parent.finish();
+}
+
+fn sleep() -> Command {
+    let mut sleep = Command::new("sleep");
+    sleep.arg("120");
+    sleep
+}
+
+/// Forks with a channel that a runtime lent, and takes back when it is dropped.
+fn fork_with_a_lent_channel(domain: &str) {
+    let runtime = Runtime::builder(domain)
+        .command("c", sleep())
+        .start()
+        .unwrap();
+    until(|| runtime.children()[0].pid.is_some());
+    let (mut sender, receiver) = runtime.get_channel::<[u8]>("c-active").unwrap().split();
+    let mut receiver = receiver;
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    drop(sender.try_send(*b"before"));
+    let before = file(domain, "c-active");
+    let (sender_of_child, receiver_of_child) = (&raw const sender, &raw const receiver);
+    in_a_fork(|| {
+        // SAFETY: bitwise copies of what the child never uses again.
+        drop(unsafe { (sender_of_child.read(), receiver_of_child.read()) });
+        assert!(
+            file(domain, "c-active") == before,
+            "a forked child touched a channel"
+        );
+    });
+    drop((sender, receiver));
+    runtime.shutdown().unwrap();
+}
+
+#[test]
+fn a_lent_channel_is_not_given_back_by_a_fork() {
+    let domain = Domain::new("lent");
+    Process::start("lent", &[domain.name()]).finish();
+}
+
+/// In a forked child: an end of its own, and no end of its parent's.
+fn open_channels_in_a_fork(domain: &str) {
+    let mut parents = options::<u64>(domain).open("parents").unwrap();
+    parents.send(1).unwrap();
+    in_a_fork(|| {
+        let me = std::process::id();
+        let taken = options::<u64>(domain).open("parents");
+        match taken {
+            Err(Error::EndTaken { pid, .. }) => {
+                assert_eq!(pid, std::os::unix::process::parent_id())
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut mine = options::<u64>(domain).create("childs").unwrap();
+        mine.wait_peer(LONG).unwrap();
+        say(me);
+        mine.send(u64::from(me)).unwrap();
+        assert_eq!(mine.recv(), Ok(7));
+        // A fork of the fork is a stranger to it in turn.
+        let copy = &raw const mine;
+        in_a_fork(|| {
+            // SAFETY: a bitwise copy of what this child never uses again.
+            let mut theirs = unsafe { copy.read() };
+            assert_eq!(theirs.send(8), Err(SendError::Forked(8)));
+        });
+        assert_eq!(parents.recv(), Err(RecvError::Forked));
+        // Gone without a word.
+        std::mem::forget(mine);
+    });
+    assert_eq!(parents.recv(), Ok(2));
+    parents.send(3).unwrap();
+    hear();
+}
+
+#[test]
+fn a_fork_has_channels_of_its_own() {
+    let domain = Domain::new("own");
+    let mut host = domain.of::<u64>().create("parents").unwrap();
+    let mut parent = Process::start("own", &[domain.name()]);
+    let mut childs = domain.of::<u64>().open_timeout("childs", LONG).unwrap();
+    let child: u32 = parent.line().parse().unwrap();
+    assert_ne!(child, parent.pid());
+    assert_eq!(childs.recv_timeout(LONG), Ok(u64::from(child)));
+    assert_eq!(childs.peer(), PeerState::Alive { pid: child });
+    childs.send(7).unwrap();
+    // It ended without dropping anything: a death, of the child alone.
+    assert_eq!(
+        childs.recv_timeout(LONG),
+        gone(RecvError::PeerDied { pid: child })
+    );
+    assert_eq!(host.peer(), PeerState::Alive { pid: parent.pid() });
+    assert_eq!(host.recv_timeout(LONG), Ok(1));
+    host.send(2).unwrap();
+    assert_eq!(host.recv_timeout(LONG), Ok(3));
+    parent.finish();
+    drop(childs);
+    domain.remove::<u64>("childs");
+}
+
+/// Sends, and forks all the time; the children drop what they have.
+fn fork_under_traffic(domain: &str, forks: u64) {
+    let mut guest = options::<u64>(domain).open("c").unwrap();
+    for number in 0..forks * 50 {
+        guest.send(number).unwrap();
+        if number % 50 == 0 {
+            let copy = &raw const guest;
+            in_a_fork(|| {
+                // SAFETY: a bitwise copy of what the child never uses again.
+                let mut guest = unsafe { copy.read() };
+                assert_eq!(guest.send(0), Err(SendError::Forked(0)));
+                assert_eq!(guest.recv(), Err(RecvError::Forked));
+            });
+        }
+    }
+}
+
+#[test]
+fn forks_under_traffic_lose_nothing() {
+    let domain = Domain::new("traffic");
+    let mut host = domain.of::<u64>().capacity(4096).create("c").unwrap();
+    let forks = scale(200, 2_000, 100_000) as u64;
+    let parent = Process::start("traffic", &[domain.name(), &forks.to_string()]);
+    for number in 0..forks * 50 {
+        assert_eq!(host.recv_timeout(LONG), Ok(number));
+    }
+    parent.finish();
+    assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(host.peer(), PeerState::Absent);
+}
+
+// ---- Who is dead.
+
+/// Leaves a living process behind, and says its pid.
+fn leave_behind(domain: &str, how: &str) {
+    let mut guest = options::<u64>(domain).open("c").unwrap();
+    guest.send(1).unwrap();
+    let wait_for_ever = || loop {
+        // SAFETY: no pointers. A test that fails must not leave this behind for good.
+        unsafe { libc::alarm(120) };
+        // SAFETY: no pointers.
+        unsafe { libc::pause() };
+    };
+    let child = match how {
+        // SAFETY: the child only waits.
+        "fork" => match unsafe { libc::fork() } {
+            0 => wait_for_ever(),
+            child => child as u32,
+        },
+        // Past everything that the C library does at a fork.
+        // SAFETY: without flags this is a fork; the child makes two system calls.
+        "clone" => match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+            0 => wait_for_ever(),
+            child => child as u32,
+        },
+        // It inherits the harness's pipes, so that the test sees when all is over.
+        "spawn" => sleep().spawn().unwrap().id(),
+        other => panic!("{other:?}"),
+    };
+    assert!(child as i32 > 0);
+    say(child);
+    assert_eq!(guest.recv(), Ok(2));
+    loop {
+        std::thread::park();
+    }
+}
+
+fn is_there(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
+}
+
+/// A process that a test must end itself.
+struct Orphan(u32);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_raw(self.0 as i32).unwrap(), Signal::KILL);
+    }
+}
+
+fn dies_though_it_leaves_behind(how: &str) {
+    let domain = Domain::new(&format!("behind-{how}"));
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let mut parent = Process::start("leave behind", &[domain.name(), how]);
+    let pid = parent.pid();
+    let orphan = Orphan(parent.line().parse().unwrap());
+    assert_eq!(host.recv_timeout(LONG), Ok(1));
+    assert_eq!(host.peer(), PeerState::Alive { pid });
+    host.send(2).unwrap();
+    let found = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| host.recv_timeout(LONG));
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(!waiting.is_finished());
+        parent.kill();
+        waiting.join().unwrap()
+    });
+    assert_eq!(found, gone(RecvError::PeerDied { pid }));
+    assert_eq!(host.peer(), PeerState::Dead { pid });
+    // Its end can be had, though a copy of its lock may live on.
+    assert!(is_there(orphan.0), "this proves nothing");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    guest.send(3).unwrap();
+    assert_eq!(
+        host.recv_timeout(LONG),
+        gone(RecvError::PeerRestarted { generation: 2 })
+    );
+    assert_eq!(host.recv_timeout(LONG), Ok(3));
+    assert!(is_there(orphan.0), "this proves nothing");
+    let pid = orphan.0;
+    drop(orphan);
+    // Not ours to reap, but its lock is gone when it is.
+    until(|| !is_there(pid));
+}
+
+#[test]
+fn a_parent_is_dead_though_its_fork_lives() {
+    dies_though_it_leaves_behind("fork");
+}
+
+#[test]
+fn a_parent_is_dead_though_its_clone_lives() {
+    dies_though_it_leaves_behind("clone");
+}
+
+#[test]
+fn a_parent_is_dead_though_a_program_that_it_started_lives() {
+    dies_though_it_leaves_behind("spawn");
+}
+
+/// What a careless `closefrom` does.
+fn lose_token(domain: &str) {
+    let mut guest = options::<u64>(domain).open("c").unwrap();
+    let (first, last, no_flags) = (3u32, u32::MAX, 0i32);
+    // SAFETY: nothing in this process uses a descriptor of its own from here on; what still owns
+    // one is never dropped, since the process is killed.
+    let code = unsafe { libc::syscall(libc::SYS_close_range, first, last, no_flags) };
+    assert_eq!(code, 0);
+    say("lost");
+    while let Ok(value) = guest.recv() {
+        guest.send(value).unwrap();
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_process_that_lost_its_token_is_alive() {
+    let domain = Domain::new("token");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let mut guest = Process::start("lose token", &[domain.name()]);
+    let pid = guest.pid();
+    assert_eq!(guest.line(), "lost");
+    for round in 0..5 {
+        // Others come, look for a place, and must not take this one's.
+        let mut other = actor::host(domain.name(), "another");
+        let own = Channel::<u64>::options()
+            .domain(domain.name())
+            .open("another");
+        assert_eq!(other.ask("send 1"), "Ok(())");
+        assert_eq!(own.unwrap().recv_timeout(LONG), Ok(1));
+        assert_eq!(host.peer(), PeerState::Alive { pid });
+        assert_eq!(
+            host.recv_timeout(Duration::from_millis(250)),
+            Err(TryRecvError::Empty)
+        );
+        let again = domain.of::<u64>().open("c");
+        assert!(matches!(again, Err(Error::EndTaken { pid: by, .. }) if by == pid));
+        host.send(round).unwrap();
+        assert_eq!(host.recv_timeout(LONG), Ok(round));
+        other.finish();
+    }
+    // When it dies, that is seen all the same.
+    guest.kill();
+    assert_eq!(host.recv_timeout(LONG), gone(RecvError::PeerDied { pid }));
+    drop(domain.of::<u64>().open("c").unwrap());
+}
+
+fn become_another_program(domain: &str) {
+    let mut guest = options::<u64>(domain).open("c").unwrap();
+    guest.send(1).unwrap();
+    assert_eq!(guest.recv(), Ok(2));
+    panic!("{}", sleep().exec());
+}
+
+#[test]
+fn an_exec_is_a_death() {
+    let domain = Domain::new("exec");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let mut guest = Process::start("exec", &[domain.name()]);
+    let pid = guest.pid();
+    assert_eq!(host.recv_timeout(LONG), Ok(1));
+    host.send(2).unwrap();
+    assert_eq!(host.recv_timeout(LONG), gone(RecvError::PeerDied { pid }));
+    assert_eq!(host.peer(), PeerState::Dead { pid });
+    assert!(is_there(pid), "this proves nothing");
+    let mut successor = domain.of::<u64>().open("c").unwrap();
+    successor.send(3).unwrap();
+    assert_eq!(
+        host.recv_timeout(LONG),
+        gone(RecvError::PeerRestarted { generation: 2 })
+    );
+    assert_eq!(host.recv_timeout(LONG), Ok(3));
+    // It is the same process still, and newcomers may take its place.
+    assert!(is_there(pid), "this proves nothing");
+    let other = actor::start(domain.name());
+    other.finish();
+    guest.kill();
+}

@@ -1,0 +1,395 @@
+//! No content of a file makes a call panic or hang: it gets a typed error, or goes on with data
+//! that is as good as what was written.
+
+mod common;
+
+use common::actor::{self, act};
+use common::{Domain, Random, play, scale};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use ringlane::{
+    Channel, Error, PeerState, RecvError, Result, SendError, TryRecvError, TrySendError,
+};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::time::Duration;
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|_, arguments| act(arguments));
+}
+
+/// A word of a file and what it becomes.
+#[derive(Clone, Debug)]
+struct Patch {
+    at: u64,
+    how: How,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    Set(u64),
+    Flip(u32),
+    Add(u64),
+}
+
+impl Patch {
+    fn apply(&self, file: &File) {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, self.at).unwrap();
+        let old = u64::from_ne_bytes(bytes);
+        let new = match self.how {
+            How::Set(value) => value,
+            How::Flip(bit) => old ^ 1 << bit,
+            How::Add(value) => old.wrapping_add(value),
+        };
+        file.write_all_at(&new.to_ne_bytes(), self.at).unwrap();
+    }
+}
+
+fn how() -> impl Strategy<Value = How> + Clone {
+    let edges = vec![
+        0,
+        1,
+        2,
+        7,
+        8,
+        9,
+        2040,
+        2048,
+        4095,
+        4096,
+        8192,
+        1 << 31,
+        1 << 32,
+        1 << 33,
+        3 << 32,
+        (1 << 62) - 8,
+        1 << 62,
+        (1 << 62) + 8,
+        1 << 63,
+        u64::MAX - 7,
+        u64::MAX,
+    ];
+    // Record headers: length, kind, epoch.
+    let header = (0..4200u64, 0..5u64, 0..4u64).prop_map(|(l, k, e)| l | k << 32 | e << 40);
+    // Role words: state, epoch, generation, slot.
+    let role =
+        (0..8u64, 0..4u64, any::<u32>()).prop_map(|(s, e, g)| s | e << 8 | u64::from(g) << 32);
+    prop_oneof![
+        3 => proptest::sample::select(edges).prop_map(How::Set),
+        1 => Just(How::Set(u64::MAX)),
+        1 => any::<u64>().prop_map(How::Set),
+        2 => header.prop_map(How::Set),
+        1 => role.prop_map(How::Set),
+        3 => (0..64u32).prop_map(How::Flip),
+        2 => prop_oneof![Just(8u64), Just(8u64.wrapping_neg()), Just(1), Just(4096)].prop_map(How::Add),
+    ]
+}
+
+/// Bytes of each ring.
+const RING: u64 = 4096;
+
+fn patch_of_channel() -> impl Strategy<Value = Patch> {
+    let at = prop_oneof![
+        // The prologue and the cold facts; the two ring headers; the records.
+        2 => 0..512 / 8u64,
+        4 => 512 / 8..1280 / 8u64,
+        4 => 4096 / 8..(4096 + 200) / 8u64,
+        2 => 4096 / 8..(4096 + 2 * RING) / 8,
+    ];
+    (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how })
+}
+
+/// What an end does after, and while, words are patched.
+#[derive(Clone, Debug)]
+enum Act {
+    TrySend(usize),
+    SendTimeout(usize),
+    Loan(usize, usize),
+    TryRecv,
+    RecvTimeout,
+    RecvRef(bool),
+    TryIter,
+    RecvMany,
+    Peer,
+    Stats,
+    Patch(Patch),
+}
+
+fn an_act() -> impl Strategy<Value = Act> {
+    let size = prop_oneof![0..20usize, 0..2041usize];
+    prop_oneof![
+        4 => size.clone().prop_map(Act::TrySend),
+        1 => size.clone().prop_map(Act::SendTimeout),
+        1 => (size.clone(), size).prop_map(|(len, cut)| Act::Loan(len, cut)),
+        4 => Just(Act::TryRecv),
+        1 => Just(Act::RecvTimeout),
+        2 => any::<bool>().prop_map(Act::RecvRef),
+        1 => Just(Act::TryIter),
+        1 => Just(Act::RecvMany),
+        1 => Just(Act::Peer),
+        1 => Just(Act::Stats),
+        6 => patch_of_channel().prop_map(Act::Patch),
+    ]
+}
+
+/// Errors that a scribbled-over channel may tell of. Anything else is a bug, a panic first of all.
+fn fine_to_send<V: std::fmt::Debug>(outcome: std::result::Result<(), TrySendError<V>>) {
+    match outcome {
+        Ok(()) | Err(TrySendError::Full(_)) => {}
+        Err(TrySendError::Send(
+            SendError::Closed(_) | SendError::PeerDied { .. } | SendError::Corrupt { .. },
+        )) => {}
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+fn fine_to_receive<V: std::fmt::Debug>(outcome: std::result::Result<V, TryRecvError>) {
+    match outcome {
+        Ok(_) | Err(TryRecvError::Empty) => {}
+        Err(TryRecvError::Recv(
+            RecvError::Closed
+            | RecvError::PeerDied { .. }
+            | RecvError::PeerRestarted { .. }
+            | RecvError::Corrupt { .. }
+            | RecvError::Decode(_)
+            | RecvError::ModeConflict { .. },
+        )) => {}
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) {
+    let moment = Duration::from_micros(50);
+    match act {
+        Act::TrySend(len) => fine_to_send(end.try_send(vec![7; *len])),
+        Act::SendTimeout(len) => fine_to_send(end.send_timeout(vec![7; *len], moment)),
+        Act::Loan(len, cut) => match end.loan(*len) {
+            Ok(mut loan) => {
+                loan.put(len / 3, &vec![9; len - len / 3]).unwrap();
+                loan.commit(*(cut.min(len))).unwrap();
+            }
+            Err(e) => fine_to_send(Err(e)),
+        },
+        Act::TryRecv => fine_to_receive(end.try_recv()),
+        Act::RecvTimeout => fine_to_receive(end.recv_timeout(moment)),
+        Act::RecvRef(keep) => match end.try_recv_ref() {
+            Ok(message) => {
+                assert!(message.len() <= RING as usize / 2);
+                assert_eq!(message.get().unwrap().len(), message.len());
+                let _ = (message.position(), message.redelivered());
+                if *keep {
+                    message.keep();
+                }
+            }
+            Err(e) => fine_to_receive::<()>(Err(e)),
+        },
+        // What is never empty, since somebody patches it, need not end.
+        Act::TryIter => assert!(end.try_iter().take(10_000).count() < 10_000),
+        // It waits, so only where there is something to take.
+        Act::RecvMany => {
+            let is_there = end.try_recv_ref().map(|message| message.keep());
+            if is_there.is_ok() {
+                let outcome = end.recv_many(&mut Vec::new(), 100);
+                fine_to_receive(outcome.map_err(TryRecvError::Recv));
+            }
+        }
+        Act::Peer => match end.peer() {
+            PeerState::Absent | PeerState::Closed => {}
+            PeerState::Alive { .. } | PeerState::Dead { .. } => {}
+        },
+        Act::Stats => {
+            let stats = end.stats();
+            assert!(stats.used <= stats.capacity);
+        }
+        Act::Patch(patch) => patch.apply(file),
+    }
+}
+
+fn fine_to_attach(outcome: Result<Channel<[u8]>>) -> Option<Channel<[u8]>> {
+    match outcome {
+        Ok(channel) => Some(channel),
+        Err(
+            Error::Refused { .. }
+            | Error::Corrupt { .. }
+            | Error::Layout { .. }
+            | Error::ForeignRoster { .. }
+            | Error::TypeMismatch { .. }
+            | Error::AlreadyExists { .. }
+            | Error::EndTaken { .. }
+            | Error::NotFound { .. },
+        ) => None,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+fn runner(cases: usize) -> TestRunner {
+    TestRunner::new(Config {
+        cases: cases as u32,
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
+/// Patches a channel before its ends attach to it, and while they use it: no panic, no hang.
+#[test]
+fn scribbled_channels_give_typed_errors() {
+    let domain = Domain::new("scribbled");
+    let _keeper = domain.of::<u64>().create("keeper").unwrap();
+    let file = domain.file("c");
+    let before = proptest::collection::vec(patch_of_channel(), 0..5);
+    let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
+    let messages = proptest::collection::vec(0..500usize, 0..6);
+    let all = (messages, before, acts, any::<[bool; 3]>());
+    let outcome =
+        runner(scale(8_000, 20_000, 500_000)).run(&all, |(messages, before, acts, how)| {
+            let [host_leaves, guest_leaves, keep] = how;
+            let options = || domain.of::<[u8]>().capacity(RING as usize);
+            let _ = fs::remove_file(&file);
+            let mut host = Some(options().create("c").unwrap());
+            let mut guest = Some(options().open("c").unwrap());
+            for len in messages {
+                let _ = host.as_mut().unwrap().try_send(vec![1; len]);
+                let _ = guest.as_mut().unwrap().try_send(vec![1; len]);
+            }
+            let opened = File::options().read(true).write(true).open(&file).unwrap();
+            if guest_leaves {
+                guest = None;
+            }
+            if host_leaves {
+                host = None;
+            }
+            before.iter().for_each(|patch| patch.apply(&opened));
+            // Those who come now find it so; those who were there already, too.
+            let options = || options().keep_undelivered(keep);
+            // A host first: one that meets a guest who drains a closed channel waits for a while.
+            if host.is_none() {
+                host = fine_to_attach(options().create("c"));
+            }
+            if guest.is_none() {
+                guest = fine_to_attach(options().open("c"));
+            }
+            for (end, act) in acts {
+                if let Some(end) = if end { &mut host } else { &mut guest } {
+                    do_act(&act, end, &opened);
+                }
+            }
+            drop((guest, host));
+            let _ = fs::remove_file(&file);
+            Ok(())
+        });
+    outcome.unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Somebody scribbles over a channel while two threads use it, at no agreed moment.
+#[test]
+fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
+    let domain = Domain::new("scribbling");
+    let _keeper = domain.of::<u64>().create("keeper").unwrap();
+    let file = domain.file("c");
+    let mut random = Random::printed();
+    for _ in 0..scale(300, 2_000, 200_000) {
+        let options = || domain.of::<[u8]>().capacity(RING as usize);
+        let mut host = options().create("c").unwrap();
+        let mut guest = options().open("c").unwrap();
+        let opened = File::options().read(true).write(true).open(&file).unwrap();
+        let mut theirs = Random::of(random.next());
+        let traffic = |end: &mut Channel<[u8]>, mut random: Random| {
+            for _ in 0..300 {
+                let len = random.below(2041) as usize >> random.below(8);
+                let act = match random.below(8) {
+                    0 => Act::Loan(len, len / 2),
+                    1 => Act::RecvRef(random.below(4) == 0),
+                    2 => Act::SendTimeout(len),
+                    3 => Act::RecvTimeout,
+                    4..6 => Act::TrySend(len),
+                    _ => Act::TryRecv,
+                };
+                do_act(&act, end, &opened);
+            }
+        };
+        let seeds = [Random::of(random.next()), Random::of(random.next())];
+        std::thread::scope(|scope| {
+            let [one, two] = seeds;
+            scope.spawn(|| traffic(&mut host, one));
+            scope.spawn(|| traffic(&mut guest, two));
+            for _ in 0..40 {
+                let at = match theirs.below(3) {
+                    0 => 32 + 8 * theirs.below(60),
+                    1 => 512 + 8 * theirs.below(96),
+                    _ => 4096 + 8 * theirs.below(2 * RING / 8),
+                };
+                let how = match theirs.below(3) {
+                    0 => How::Set(theirs.next()),
+                    1 => How::Set(theirs.below(5) << 32 | theirs.below(3000) | 1 << 40),
+                    _ => How::Flip(theirs.below(64) as u32),
+                };
+                Patch { at, how }.apply(&opened);
+            }
+        });
+        drop((guest, host));
+        let _ = fs::remove_file(&file);
+    }
+}
+
+/// The same of a roster: it may lie about who lives, but not break anything.
+#[test]
+fn scribbled_rosters_give_typed_errors() {
+    let domain = Domain::new("scribbled-roster");
+    let roster = domain.path().join("roster");
+    // As a process that was killed leaves it.
+    actor::host(domain.name(), "c").kill();
+    let left = fs::read(&roster).unwrap();
+    fs::remove_dir_all(domain.path()).unwrap();
+    // The prologue and the header; the slots that are used first; their generations above all.
+    let at = prop_oneof![
+        2 => 0..256 / 8u64,
+        2 => 256 / 8..(256 + 4 * 64) / 8u64,
+        1 => (0..4u64).prop_map(|slot| (256 + 64 * slot) / 8),
+    ];
+    let patches = (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how });
+    let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
+    let all = (patches.clone(), patches, any::<bool>());
+    let outcome = runner(scale(3_000, 10_000, 200_000)).run(&all, |(before, during, keep)| {
+        let _ = fs::remove_dir_all(domain.path());
+        fs::create_dir(domain.path()).unwrap();
+        fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();
+        fs::write(&roster, &left).unwrap();
+        fs::set_permissions(&roster, Permissions::from_mode(0o600)).unwrap();
+        let opened = File::options()
+            .read(true)
+            .write(true)
+            .open(&roster)
+            .unwrap();
+        before.iter().for_each(|patch| patch.apply(&opened));
+        let options = || {
+            let options = domain.of::<[u8]>().capacity(RING as usize);
+            options.keep_undelivered(keep)
+        };
+        let attach = |outcome: Result<Channel<[u8]>>| match outcome {
+            Err(Error::TooManyProcesses { .. }) => None,
+            other => fine_to_attach(other),
+        };
+        let mut ends = [attach(options().create("c")), attach(options().open("c"))];
+        for patches in [&[][..], &during[..]] {
+            patches.iter().for_each(|patch| patch.apply(&opened));
+            for end in ends.iter_mut().flatten() {
+                for _ in 0..5 {
+                    fine_to_send(end.try_send(vec![7; 1000]));
+                }
+                fine_to_receive(end.try_recv());
+                fine_to_receive(end.recv_timeout(Duration::from_micros(50)));
+                let _ = end.peer();
+            }
+            // Others may come meanwhile.
+            drop(attach(options().create("another")));
+            drop(attach(options().open("c")));
+        }
+        drop(ends);
+        let _ = fs::remove_dir_all(domain.path());
+        Ok(())
+    });
+    outcome.unwrap_or_else(|e| panic!("{e}"));
+}
