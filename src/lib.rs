@@ -100,6 +100,11 @@ pub mod _docs;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+// What must not compile does not.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/compile_fail.md")]
+struct CompileFail;
+
 #[cfg(not(loom))]
 mod api {
     pub use crate::channel::{

@@ -31,7 +31,8 @@ use crate::layout::{Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
 use crate::segment::Segment;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::{self, ForkCanary};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -93,7 +94,7 @@ impl Roster {
                 Directory::open(domain)?
             };
             let opened = Segment::open_with_file(&directory, ROSTER, Some(Kind::Roster), true);
-            let (segment, token) = match opened {
+            let (segment, file) = match opened {
                 Err(Error::NotFound { .. }) if create => {
                     match found(&directory) {
                         Err(_) if directory.was_removed() => {}
@@ -114,6 +115,7 @@ impl Roster {
                     "it is too small for a roster",
                 ));
             }
+            let token = open_again(&file).map_err(|e| Error::io(segment.path(), e))?;
             let id = segment.header::<Prologue>().roster.load(Relaxed);
             let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
             if let Some(holder) = take_slot(&directory, &segment, &token)? {
@@ -243,6 +245,13 @@ impl Roster {
             self.directory.remove_if_empty();
         }
     }
+}
+
+/// A second open file description of `file`, for the token. The mapping keeps the first one, and
+/// with it what it has locked: in every fork, and although its descriptor is closed.
+fn open_again(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes the roster. Whether ours or another's came first does not matter.

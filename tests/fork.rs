@@ -10,6 +10,7 @@ use ringlane::{
     TrySendError,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -428,11 +429,16 @@ fn dies_though_it_leaves_behind(how: &str) {
         gone(RecvError::PeerRestarted { generation: 2 })
     );
     assert_eq!(host.recv_timeout(LONG), Ok(3));
+    drop((host, guest));
+    // Only what bypasses the C library's `fork` keeps a copy of the lock, and with it the domain.
+    assert_eq!(domain.path().exists(), how == "clone");
     assert!(is_there(orphan.0), "this proves nothing");
     let pid = orphan.0;
     drop(orphan);
-    // Not ours to reap, but its lock is gone when it is.
     until(|| !is_there(pid));
+    if how == "clone" {
+        domain.remove::<u64>("c");
+    }
 }
 
 #[test]
@@ -453,6 +459,8 @@ fn a_parent_is_dead_though_a_program_that_it_started_lives() {
 /// What a careless `closefrom` does.
 fn lose_token(domain: &str) {
     let mut guest = options::<u64>(domain).open("c").unwrap();
+    guest.send(0).unwrap();
+    hear();
     let (first, last, no_flags) = (3u32, u32::MAX, 0i32);
     // SAFETY: nothing in this process uses a descriptor of its own from here on; what still owns
     // one is never dropped, since the process is killed.
@@ -467,13 +475,28 @@ fn lose_token(domain: &str) {
     }
 }
 
+/// Open file descriptions that have a lock on a file.
+fn locks(inode: u64) -> usize {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let of_file = format!(":{inode} ");
+    let of_file = |line: &&str| line.contains("OFDLCK") && line.contains(&of_file);
+    locks.lines().filter(of_file).count()
+}
+
 #[test]
 fn a_process_that_lost_its_token_is_alive() {
     let domain = Domain::new("token");
     let mut host = domain.of::<u64>().create("c").unwrap();
     let mut guest = Process::start("lose token", &[domain.name()]);
     let pid = guest.pid();
+    assert_eq!(host.recv_timeout(LONG), Ok(0));
+    let roster = std::fs::metadata(domain.path().join("roster"))
+        .unwrap()
+        .ino();
+    assert_eq!(locks(roster), 2);
+    guest.tell("lose it");
     assert_eq!(guest.line(), "lost");
+    assert_eq!(locks(roster), 1, "this proves nothing");
     for round in 0..5 {
         // Others come, look for a place, and must not take this one's.
         let mut other = actor::host(domain.name(), "another");

@@ -394,6 +394,8 @@ impl<'a> RefusedCalls<'a> {
                 other => panic!("{call}: {other:?}"),
             }
         }
+        // Who only wants to have a look is not caught by it either.
+        let _ = ringlane::inspect::snapshot_domain(self.0.name());
         before.is_untouched();
     }
 }
@@ -571,9 +573,9 @@ fn a_file_of_another_roster_is_foreign() {
 #[test]
 fn a_roster_that_is_none_is_refused() {
     let domain = Domain::new("rosters");
-    fs::create_dir_all(domain.path()).unwrap();
+    let keeper = domain.keep_base();
+    fs::create_dir(domain.path()).unwrap();
     fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();
-    fs::set_permissions(common::base(), Permissions::from_mode(0o700)).unwrap();
     let file = domain.path().join("roster");
     let refused = RefusedCalls::of(&domain);
     fs::write(&file, [7; 8192]).unwrap();
@@ -587,14 +589,12 @@ fn a_roster_that_is_none_is_refused() {
     refused.all(&file, "symbolic link");
     fs::remove_file(&file).unwrap();
     // A channel in its place.
-    let elsewhere = format!("{}-elsewhere", domain.name());
-    let options = || Channel::<u64>::options().domain(&elsewhere);
-    let host = options().create("c").unwrap();
-    fs::copy(common::base().join(&elsewhere).join("c.channel"), &file).unwrap();
-    drop(host);
+    let elsewhere = common::base().join(format!("{}-beside", domain.name()));
+    fs::copy(elsewhere.join("keeper.channel"), &file).unwrap();
     refused.all(&file, "kind");
     fs::remove_file(&file).unwrap();
     drop(domain.of::<u64>().create("c").unwrap());
+    drop(keeper);
 }
 
 // ---- Directories.
@@ -603,9 +603,7 @@ fn a_roster_that_is_none_is_refused() {
 fn a_domain_that_others_can_reach_is_refused() {
     let domain = Domain::new("domains");
     let path = domain.path();
-    // Somebody must have made the user's directory.
-    let keeper_name = format!("{}-keeper", domain.name());
-    let keeper = Channel::<u64>::options().domain(&keeper_name).create("c");
+    let keeper = domain.keep_base();
     let refused = RefusedCalls::of(&domain);
     for mode in [0o770, 0o750, 0o707, 0o701, 0o777] {
         fs::create_dir(&path).unwrap();
@@ -614,7 +612,7 @@ fn a_domain_that_others_can_reach_is_refused() {
         fs::remove_dir(&path).unwrap();
     }
     // The domain of somebody else, by another name.
-    symlink(common::base().join(&keeper_name), &path).unwrap();
+    symlink(format!("{}-beside", domain.name()), &path).unwrap();
     refused.all(&path, "not a directory");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "a file").unwrap();

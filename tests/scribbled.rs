@@ -283,6 +283,46 @@ fn scribbled_channels_give_typed_errors() {
     outcome.unwrap_or_else(|e| panic!("{e}"));
 }
 
+/// Records that were taken back, all around the ring: there is always one more to pass over.
+#[test]
+fn a_lap_without_an_end_is_corrupt() {
+    let domain = Domain::new("lap");
+    let mut host = actor::host(domain.name(), "c");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    let file = File::options().write(true).open(domain.file("c")).unwrap();
+    let half = RING / 2;
+    // Length, kind and epoch, as `src/ring.rs` has them.
+    let header: u64 = (half - 8) | 3 << 32 | 1 << 40;
+    for at in [4096, 4096 + half] {
+        file.write_all_at(&header.to_ne_bytes(), at).unwrap();
+    }
+    for _ in 0..3 {
+        let outcome = guest.try_recv();
+        let corrupt = Err(TryRecvError::Recv(RecvError::Corrupt {
+            path: domain.file("c").display().to_string(),
+            offset: 0,
+        }));
+        // Where it gave up does not matter.
+        assert_eq!(outcome.map_err(without_offset), corrupt);
+    }
+    // Nor does a new sender look for the end for ever.
+    host.kill();
+    let successor = domain.of::<u64>().create("c");
+    assert!(matches!(successor, Err(Error::Corrupt { .. })));
+    drop(guest);
+    let _ = fs::remove_file(domain.file("c"));
+    drop(domain.of::<u64>().create("another").unwrap());
+}
+
+fn without_offset(error: TryRecvError) -> TryRecvError {
+    match error {
+        TryRecvError::Recv(RecvError::Corrupt { path, .. }) => {
+            TryRecvError::Recv(RecvError::Corrupt { path, offset: 0 })
+        }
+        other => other,
+    }
+}
+
 /// Somebody scribbles over a channel while two threads use it, at no agreed moment.
 #[test]
 fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
@@ -338,6 +378,7 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
 #[test]
 fn scribbled_rosters_give_typed_errors() {
     let domain = Domain::new("scribbled-roster");
+    let _keeper = domain.keep_base();
     let roster = domain.path().join("roster");
     // As a process that was killed leaves it.
     actor::host(domain.name(), "c").kill();

@@ -12,6 +12,7 @@ use runtime_common::{Case, children, is_alive, now_ms, say, signal, state, until
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ fn main() {
             "a_shutdown_wins_over_a_restart",
             a_shutdown_wins_over_a_restart,
         ),
+        ("a_stop_is_not_overruled", a_stop_is_not_overruled),
+        ("every_stop_returns", every_stop_returns),
         (
             "dropping_the_last_runtime_shuts_down",
             dropping_the_last_runtime_shuts_down,
@@ -378,6 +381,71 @@ fn a_shutdown_wins_over_a_restart(case: &Case) {
         }
         assert!(!case.directory().exists(), "round {round}");
     }
+}
+
+fn a_stop_is_not_overruled(case: &Case) {
+    /// Asks for what it cannot have any more, and takes its time.
+    fn asks(child: Child) -> ChildResult {
+        Case::here().note("up");
+        while !child.wait_stop(Duration::from_secs(3600)) {}
+        child.request_restart()?;
+        Case::here().note("asked");
+        std::thread::sleep(Duration::from_millis(400));
+        Err("a failure, too".into())
+    }
+    let always = Restart::Always {
+        backoff: Duration::ZERO,
+    };
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::entry("a", asks).restart(always))
+        .start()
+        .unwrap();
+    case.noted("up");
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| runtime.stop("a"));
+        case.noted("asked");
+        assert!(!stopping.is_finished());
+        runtime.restart("a").unwrap();
+        stopping.join().unwrap().unwrap();
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let status = &runtime.children()[0];
+    assert_eq!(
+        (status.generation, status.running),
+        (1, false),
+        "{status:?}"
+    );
+    assert_eq!(runtime.wait("a").unwrap().generation, 1);
+    // Ordered after the stop was done, it counts.
+    runtime.restart("a").unwrap();
+    until("it is back", || runtime.children()[0].generation == 2);
+}
+
+fn every_stop_returns(case: &Case) {
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::command("a", sleep_1000()).capacity(4096))
+        .start()
+        .unwrap();
+    let seed = random_of(case).next();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (runtime, done, mut random) = (&runtime, &done, Random::of(seed + thread));
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    runtime.restart("a").unwrap();
+                    std::thread::sleep(random.micros(200));
+                }
+            });
+        }
+        // Whoever has it started again meanwhile, at whatever moment: it was stopped once.
+        for _ in 0..scale(500, 3_000, 30_000) {
+            runtime.stop("a").unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    runtime.stop("a").unwrap();
+    assert!(!runtime.children()[0].running && children().is_empty());
 }
 
 fn dropping_the_last_runtime_shuts_down(case: &Case) {

@@ -104,6 +104,12 @@ impl Domain {
         self.path().join(format!("{channel}.channel"))
     }
 
+    /// Keeps the directory of all domains there, by a domain beside this one.
+    pub fn keep_base(&self) -> Channel<u64> {
+        let options = Channel::options().domain(&format!("{}-beside", self.name));
+        options.create("keeper").unwrap()
+    }
+
     /// Removes a channel that dead processes left, with all that is in it.
     pub fn remove<T: Message + ?Sized>(&self, channel: &str) {
         drop(self.of::<T>().keep_undelivered(false).create(channel));
