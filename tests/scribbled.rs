@@ -12,6 +12,7 @@ use ringlane::{
 };
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -233,53 +234,73 @@ fn runner(cases: usize) -> TestRunner {
     })
 }
 
-/// Patches a channel before its ends attach to it, and while they use it: no panic, no hang.
+/// A channel as it lies there after both of its processes were killed.
+fn crash(file: &Path, host: Channel<[u8]>, guest: Channel<[u8]>) {
+    let bytes = fs::read(file).unwrap();
+    drop((host, guest));
+    let _ = fs::remove_file(file);
+    fs::write(file, bytes).unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+    let file = File::options().read(true).write(true).open(file).unwrap();
+    // Both roles are held at a generation of our slot that is not ours.
+    for role in [32, 40] {
+        let how = How::Flip(32);
+        Patch { at: role, how }.apply(&file);
+    }
+}
+
+/// Patches a channel before its ends attach to it, or while they use it: no panic, no hang.
 #[test]
 fn scribbled_channels_give_typed_errors() {
     let domain = Domain::new("scribbled");
     let _keeper = domain.of::<u64>().create("keeper").unwrap();
     let file = domain.file("c");
+    let messages = proptest::collection::vec(0..500usize, 0..6);
     let before = proptest::collection::vec(patch_of_channel(), 0..5);
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
-    let messages = proptest::collection::vec(0..500usize, 0..6);
     let all = (messages, before, acts, any::<[bool; 3]>());
-    let outcome =
-        runner(scale(8_000, 20_000, 500_000)).run(&all, |(messages, before, acts, how)| {
-            let [host_leaves, guest_leaves, keep] = how;
-            let options = || domain.of::<[u8]>().capacity(RING as usize);
-            let _ = fs::remove_file(&file);
-            let mut host = Some(options().create("c").unwrap());
-            let mut guest = Some(options().open("c").unwrap());
-            for len in messages {
-                let _ = host.as_mut().unwrap().try_send(vec![1; len]);
-                let _ = guest.as_mut().unwrap().try_send(vec![1; len]);
-            }
-            let opened = File::options().read(true).write(true).open(&file).unwrap();
-            if guest_leaves {
-                guest = None;
-            }
-            if host_leaves {
-                host = None;
-            }
+    let cases = scale(8_000, 20_000, 500_000);
+    let outcome = runner(cases).run(&all, |(messages, before, acts, how)| {
+        let [crashed, guest_first, keep] = how;
+        let options = || {
+            let options = domain.of::<[u8]>().capacity(RING as usize);
+            options.keep_undelivered(keep)
+        };
+        let _ = fs::remove_file(&file);
+        let mut host = options().create("c").unwrap();
+        let mut guest = options().open("c").unwrap();
+        for len in messages {
+            let _ = host.try_send(vec![1; len]);
+            let _ = guest.try_send(vec![1; len]);
+        }
+        let open_file = || File::options().read(true).write(true).open(&file).unwrap();
+        let mut opened = open_file();
+        let mut ends = if crashed {
+            crash(&file, host, guest);
+            opened = open_file();
             before.iter().for_each(|patch| patch.apply(&opened));
-            // Those who come now find it so; those who were there already, too.
-            let options = || options().keep_undelivered(keep);
-            // A host first: one that meets a guest who drains a closed channel waits for a while.
-            if host.is_none() {
-                host = fine_to_attach(options().create("c"));
+            // Those who come now find it so.
+            let create = || fine_to_attach(options().create("c"));
+            let open = || fine_to_attach(options().open("c"));
+            if guest_first {
+                let guest = open();
+                [create(), guest]
+            } else {
+                [create(), open()]
             }
-            if guest.is_none() {
-                guest = fine_to_attach(options().open("c"));
+        } else {
+            before.iter().for_each(|patch| patch.apply(&opened));
+            [Some(host), Some(guest)]
+        };
+        for (end, act) in acts {
+            if let Some(end) = &mut ends[usize::from(end)] {
+                do_act(&act, end, &opened);
             }
-            for (end, act) in acts {
-                if let Some(end) = if end { &mut host } else { &mut guest } {
-                    do_act(&act, end, &opened);
-                }
-            }
-            drop((guest, host));
-            let _ = fs::remove_file(&file);
-            Ok(())
-        });
+        }
+        drop(ends);
+        let _ = fs::remove_file(&file);
+        Ok(())
+    });
     outcome.unwrap_or_else(|e| panic!("{e}"));
 }
 
