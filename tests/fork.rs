@@ -36,6 +36,9 @@ fn process() {
     });
 }
 
+/// Seconds until a forked child ends in any case.
+const PATIENCE: u32 = 60;
+
 /// Runs `f` in a forked child, which must come through it, and waits for its end.
 fn in_a_fork(f: impl FnOnce()) {
     let mut status = 0;
@@ -44,6 +47,8 @@ fn in_a_fork(f: impl FnOnce()) {
     unsafe {
         match libc::fork() {
             0 => {
+                // No watchdog comes along.
+                libc::alarm(PATIENCE);
                 let well = catch_unwind(AssertUnwindSafe(f)).is_ok();
                 libc::_exit(if well { 0 } else { 101 });
             }
@@ -360,7 +365,7 @@ fn leave_behind(domain: &str, how: &str) {
     guest.send(1).unwrap();
     let wait_for_ever = || loop {
         // SAFETY: no pointers. A test that fails must not leave this behind for good.
-        unsafe { libc::alarm(120) };
+        unsafe { libc::alarm(PATIENCE) };
         // SAFETY: no pointers.
         unsafe { libc::pause() };
     };

@@ -767,7 +767,7 @@ fn one_main_for_a_domain(case: &Case) {
 }
 
 fn mains_take_turns(case: &Case) {
-    let rounds = scale(40, 200, 2_000);
+    let rounds = scale(40, 100, 2_000);
     let start = || {
         let spec = ChildSpec::entry("a", puppet).capacity(4096);
         Runtime::builder(&case.domain).spec(spec).start()

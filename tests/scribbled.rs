@@ -259,7 +259,7 @@ fn scribbled_channels_give_typed_errors() {
     let before = proptest::collection::vec(patch_of_channel(), 0..5);
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
     let all = (messages, before, acts, any::<[bool; 3]>());
-    let cases = scale(8_000, 20_000, 500_000);
+    let cases = scale(3_000, 10_000, 500_000);
     let outcome = runner(cases).run(&all, |(messages, before, acts, how)| {
         let [crashed, guest_first, keep] = how;
         let options = || {
@@ -414,7 +414,7 @@ fn scribbled_rosters_give_typed_errors() {
     let patches = (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how });
     let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
     let all = (patches.clone(), patches, any::<bool>());
-    let outcome = runner(scale(3_000, 10_000, 200_000)).run(&all, |(before, during, keep)| {
+    let outcome = runner(scale(2_000, 10_000, 200_000)).run(&all, |(before, during, keep)| {
         let _ = fs::remove_dir_all(domain.path());
         fs::create_dir(domain.path()).unwrap();
         fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();

@@ -243,7 +243,7 @@ pub struct Channel<T: Message + ?Sized> {
 /// assert_eq!(channel.stats().capacity, 1 << 20);
 /// # Ok::<(), ringlane::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ChannelOptions<T: ?Sized> {
     capacity: usize,
     mode: Mode,
@@ -251,6 +251,16 @@ pub struct ChannelOptions<T: ?Sized> {
     domain: Option<String>,
     keep_undelivered: bool,
     message: PhantomData<fn(&T)>,
+}
+
+// By hand: the message type need not be `Clone`.
+impl<T: ?Sized> Clone for ChannelOptions<T> {
+    fn clone(&self) -> Self {
+        ChannelOptions {
+            domain: self.domain.clone(),
+            ..*self
+        }
+    }
 }
 
 impl<T: Message + ?Sized> ChannelOptions<T> {

@@ -303,7 +303,7 @@ fn watch_one(name: &str) -> Result<Duration, String> {
 }
 
 fn patience() -> Duration {
-    PATIENCE * scale(1, 10, 1000) as u32
+    PATIENCE * scale(1, 10, 1000) as u32 * slowness()
 }
 
 fn end_of(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
@@ -401,10 +401,23 @@ pub fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+/// Whether this was built with AddressSanitizer, which reserves terabytes for its shadow. Memory
+/// that is freed then stays for a while, and to start a process takes a tenth of a second.
+pub fn is_sanitized() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|l| l.strip_prefix("VmSize:"));
+    let kib = size.and_then(|size| size.split_whitespace().next()?.parse::<u64>().ok());
+    kib.is_some_and(|kib| kib > 1 << 30)
+}
+
+fn slowness() -> u32 {
+    if is_sanitized() { 10 } else { 1 }
+}
+
 /// Waits for `condition`, which something else makes true.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + SOON * slowness();
     while !condition() {
         assert!(Instant::now() < deadline, "this never came to be: {what}");
         std::thread::sleep(Duration::from_millis(1));
