@@ -708,7 +708,7 @@ const LAST: u64 = u64::MAX;
 fn senders_killed_at_any_moment_lose_nothing() {
     let domain = Domain::new("kill-senders");
     let mut random = Random::printed();
-    let kills = scale(300, 2_000, 100_000);
+    let kills = scale(300, 1_000, 100_000);
     let shared = Shared::new(&domain, kills);
     let mut host = host(&domain);
     let received = std::thread::scope(|scope| {
@@ -814,7 +814,7 @@ fn receive_for_ever(domain: &str, shared: &str, how: &str) {
 fn kill_receivers(how: &str) {
     let domain = Domain::new(&format!("kill-receivers-{how}"));
     let mut random = Random::printed();
-    let kills = scale(150, 1_000, 50_000);
+    let kills = scale(150, 500, 50_000);
     let shared = Shared::new(&domain, 4);
     let (mut sender, receiver) = host(&domain).split();
     let stop = std::sync::atomic::AtomicBool::new(false);
