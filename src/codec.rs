@@ -1,14 +1,14 @@
 //! How a value becomes bytes, and which types are messages.
 
-use crate::ring::{Consumer, Record};
 use core::borrow::Borrow;
+use rapidhash::v3::rapidhash_v3;
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that crosses a channel: under which name, and how.
+/// A type that crosses a channel or lies in a store: under which name, and how.
 ///
 /// Integers, floats, `bool`, `char`, `()`, `str` and `[u8]` are messages. Another type becomes one
 /// by saying so once:
@@ -31,20 +31,20 @@ mod sealed {
 /// }
 /// ```
 ///
-/// The name, the codec and, but for serde types, size and alignment are what both ends of a channel
-/// must agree on. Change the name when you change what the bytes mean.
+/// The name, the codec and, but for serde types, size and alignment are what both ends of a channel,
+/// and all users of a value in a store, must agree on. Change the name when you change what the bytes mean.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a message",
     note = "say how it crosses: `impl ringlane::Message for {Self} {{ const NAME: &str = \"..\"; type Codec = ringlane::Plain; /* or Postcard */ }}`"
 )]
 pub trait Message {
-    /// The type's name on the channel, the same in every program that uses it.
+    /// The type's name outside of the program, the same in every program that uses it.
     const NAME: &'static str;
     /// [`Plain`], [`Raw`], `Pod` or `Postcard`.
     type Codec: Codec<Self>;
 }
 
-/// What receiving a `T` yields: `T` itself, `Vec<u8>` for `[u8]`, `String` for `str`.
+/// What receiving or getting a `T` yields: `T` itself, `Vec<u8>` for `[u8]`, `String` for `str`.
 pub type Owned<T> = <<T as Message>::Codec as Codec<T>>::Owned;
 
 /// How a `T` becomes bytes and is made of bytes again. Implemented by this crate's codecs only.
@@ -58,6 +58,9 @@ pub trait Codec<T: ?Sized>: sealed::Sealed + 'static {
     /// Size and alignment, if both ends must agree on them.
     #[doc(hidden)]
     const SHAPE: Option<(usize, usize)>;
+    /// Whether `scratch` is used at all.
+    #[doc(hidden)]
+    const NEEDS_SCRATCH: bool;
 
     /// Calls `with` on the bytes of `value`, which may be put together in `scratch`.
     #[doc(hidden)]
@@ -67,47 +70,43 @@ pub trait Codec<T: ?Sized>: sealed::Sealed + 'static {
         with: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, String>;
 
-    /// Makes a value of what was received.
+    /// Makes a value of the bytes in `source`, which may be put together in `scratch`.
     #[doc(hidden)]
-    fn decode(received: Received<'_>) -> Result<Self::Owned, String>;
+    fn decode<S: Source>(source: S, scratch: &mut Vec<u8>) -> Result<Self::Owned, S::Error>;
 }
 
-/// A record that is being received, and a buffer to use.
+/// The bytes of one message, in shared memory: a record of a ring, or a value in a store. They are
+/// copied, and what is made of them is made of the copy.
 #[doc(hidden)]
-pub struct Received<'a> {
-    pub(crate) consumer: &'a Consumer,
-    pub(crate) record: Record,
-    // Some codecs need it, and which there are is the features' business.
-    #[cfg_attr(not(any(feature = "serde", feature = "bytemuck")), allow(dead_code))]
-    pub(crate) scratch: &'a mut Vec<u8>,
+pub trait Source {
+    /// Says that the bytes are no value, or that they changed while they were copied.
+    type Error;
+
+    fn len(&self) -> usize;
+
+    /// The value, if the bytes are one.
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Self::Error>;
+
+    /// Appends all bytes to `out`.
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), Self::Error>;
+
+    /// The bytes are no value of the type.
+    fn undecodable(&self, why: String) -> Self::Error;
 }
 
-impl Received<'_> {
-    #[inline(always)]
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<T, String> {
-        match self.consumer.read(&self.record) {
-            Some(value) => Ok(value),
-            None => Err(self.not_a(size_of::<T>())),
-        }
-    }
-
-    #[cold]
-    fn not_a(&self, size: usize) -> String {
-        match self.record.len() {
-            len if len != size => format!("{len} bytes, and the type has {size}"),
-            _ => "the bytes are no value of the type".to_string(),
-        }
-    }
-
-    fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.consumer.append(&self.record, &mut bytes);
-        bytes
-    }
+fn to_vec<S: Source>(source: &S) -> Result<Vec<u8>, S::Error> {
+    let mut bytes = Vec::new();
+    source.append(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// The codec of `zerocopy` types: their bytes as they stand, one copy each way. What is received
-/// is checked to be a value of the type after it was copied.
+#[cfg(any(feature = "serde", feature = "bytemuck"))]
+fn refill<S: Source>(scratch: &mut Vec<u8>, source: &S) -> Result<(), S::Error> {
+    scratch.clear();
+    source.append(scratch)
+}
+
+/// The codec of `zerocopy` types: their bytes as they stand, one copy each way. What is read is checked to be a value of the type after it was copied.
 pub enum Plain {}
 
 impl sealed::Sealed for Plain {}
@@ -119,6 +118,7 @@ where
     type Owned = T;
     const ID: u16 = 1;
     const SHAPE: Option<(usize, usize)> = Some((size_of::<T>(), align_of::<T>()));
+    const NEEDS_SCRATCH: bool = false;
 
     #[inline(always)]
     fn encode<R>(value: &T, _: &mut Vec<u8>, with: impl FnOnce(&[u8]) -> R) -> Result<R, String> {
@@ -126,9 +126,20 @@ where
     }
 
     #[inline(always)]
-    fn decode(received: Received<'_>) -> Result<T, String> {
-        received.read()
+    fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<T, S::Error> {
+        match source.read()? {
+            Some(value) => Ok(value),
+            None => Err(no_value(&source, size_of::<T>())),
+        }
     }
+}
+
+#[cold]
+fn no_value<S: Source>(source: &S, size: usize) -> S::Error {
+    source.undecodable(match source.len() {
+        len if len != size => format!("{len} bytes, and the type has {size}"),
+        _ => "the bytes are no value of the type".to_string(),
+    })
 }
 
 /// The codec of `[u8]` and `str`: the bytes themselves, of any length, one copy each way.
@@ -140,6 +151,7 @@ impl Codec<[u8]> for Raw {
     type Owned = Vec<u8>;
     const ID: u16 = 0;
     const SHAPE: Option<(usize, usize)> = None;
+    const NEEDS_SCRATCH: bool = false;
 
     #[inline(always)]
     fn encode<R>(
@@ -151,8 +163,8 @@ impl Codec<[u8]> for Raw {
     }
 
     #[inline]
-    fn decode(received: Received<'_>) -> Result<Vec<u8>, String> {
-        Ok(received.to_vec())
+    fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<Vec<u8>, S::Error> {
+        to_vec(&source)
     }
 }
 
@@ -160,6 +172,7 @@ impl Codec<str> for Raw {
     type Owned = String;
     const ID: u16 = 2;
     const SHAPE: Option<(usize, usize)> = None;
+    const NEEDS_SCRATCH: bool = false;
 
     #[inline(always)]
     fn encode<R>(value: &str, _: &mut Vec<u8>, with: impl FnOnce(&[u8]) -> R) -> Result<R, String> {
@@ -167,8 +180,8 @@ impl Codec<str> for Raw {
     }
 
     #[inline]
-    fn decode(received: Received<'_>) -> Result<String, String> {
-        String::from_utf8(received.to_vec()).map_err(|e| e.to_string())
+    fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<String, S::Error> {
+        String::from_utf8(to_vec(&source)?).map_err(|e| source.undecodable(e.to_string()))
     }
 }
 
@@ -204,6 +217,7 @@ where
     type Owned = T;
     const ID: u16 = 1;
     const SHAPE: Option<(usize, usize)> = Some((size_of::<T>(), align_of::<T>()));
+    const NEEDS_SCRATCH: bool = true;
 
     #[inline(always)]
     fn encode<R>(value: &T, _: &mut Vec<u8>, with: impl FnOnce(&[u8]) -> R) -> Result<R, String> {
@@ -211,11 +225,10 @@ where
     }
 
     #[inline]
-    fn decode(received: Received<'_>) -> Result<T, String> {
-        let bytes = received.scratch;
-        bytes.clear();
-        received.consumer.append(&received.record, bytes);
-        bytemuck::checked::try_pod_read_unaligned(bytes).map_err(|e| e.to_string())
+    fn decode<S: Source>(source: S, scratch: &mut Vec<u8>) -> Result<T, S::Error> {
+        refill(scratch, &source)?;
+        let value = bytemuck::checked::try_pod_read_unaligned(scratch);
+        value.map_err(|e| source.undecodable(e.to_string()))
     }
 }
 
@@ -253,6 +266,7 @@ where
     type Owned = T;
     const ID: u16 = 16;
     const SHAPE: Option<(usize, usize)> = None;
+    const NEEDS_SCRATCH: bool = true;
 
     fn encode<R>(
         value: &T,
@@ -264,14 +278,15 @@ where
         Ok(with(scratch))
     }
 
-    fn decode(received: Received<'_>) -> Result<T, String> {
-        let bytes = received.scratch;
-        bytes.clear();
-        received.consumer.append(&received.record, bytes);
-        match postcard::take_from_bytes(bytes) {
+    fn decode<S: Source>(source: S, scratch: &mut Vec<u8>) -> Result<T, S::Error> {
+        refill(scratch, &source)?;
+        match postcard::take_from_bytes(scratch) {
             Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-            Err(e) => Err(e.to_string()),
+            Ok((_, rest)) => {
+                let why = format!("{} bytes are left over", rest.len());
+                Err(source.undecodable(why))
+            }
+            Err(e) => Err(source.undecodable(e.to_string())),
         }
     }
 }
@@ -302,15 +317,26 @@ impl Message for str {
     type Codec = Raw;
 }
 
-/// What both ends must agree on, hashed: codec, name and, where it counts, shape. Never 0.
-pub(crate) fn type_hash<T: Message + ?Sized>() -> u64 {
-    let mut bytes = T::Codec::ID.to_le_bytes().to_vec();
-    if let Some((size, align)) = T::Codec::SHAPE {
-        bytes.extend((size as u64).to_le_bytes());
-        bytes.extend((align as u64).to_le_bytes());
+/// What all users of a `T` must agree on, hashed: codec, name and, where it counts, shape. Never 0.
+/// Computed by the compiler.
+pub(crate) const fn type_hash<T: Message + ?Sized>() -> u64 {
+    const {
+        let name = rapidhash_v3(T::NAME.as_bytes());
+        let (size, align) = match T::Codec::SHAPE {
+            Some((size, align)) => (size as u64, align as u64),
+            None => (0, 0),
+        };
+        let id = T::Codec::ID as u64;
+        let mut hash = name;
+        let parts = [id, size, align];
+        let mut i = 0;
+        while i < parts.len() {
+            let both = (hash as u128) << 64 | parts[i] as u128;
+            hash = rapidhash_v3(&both.to_le_bytes());
+            i += 1;
+        }
+        if hash == 0 { 1 } else { hash }
     }
-    bytes.extend(T::NAME.as_bytes());
-    rapidhash::v3::rapidhash_v3(&bytes).max(1)
 }
 
 /// The same for people: `name (codec)`.

@@ -1,5 +1,5 @@
 //! A domain: a directory `ringlane-UID/DOMAIN/` (mode 0700) in `/dev/shm`, or in `RINGLANE_DIR`,
-//! with one file for each channel. The file system is the registry: a name that `ls`, `dump` and a
+//! with one file for each channel and store. The file system is the registry: a name that `ls`, `dump` and a
 //! restarted child can find, and that is still there after a crash.
 
 use crate::error::{Error, Result};
@@ -15,6 +15,8 @@ pub(crate) const DEFAULT: &str = "default";
 pub(crate) const VARIABLE: &str = "RINGLANE_DOMAIN";
 /// Ending of a channel's file.
 pub(crate) const CHANNEL: &str = ".channel";
+/// Ending of a store's file.
+pub(crate) const STORE: &str = ".store";
 /// Ending of a file that is being made, where there are no nameless files.
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// File name of the roster.
@@ -22,12 +24,35 @@ pub(crate) const ROSTER: &str = "roster";
 /// File name of the control segment of the domain's main process and its children.
 pub(crate) const RUNTIME: &str = "runtime";
 
-/// An open domain directory.
+/// Where files lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In the directory of a domain, which is made when it is needed and removed when it is not.
+    Domain(String),
+    /// In a directory of the user's own, which is left as it is. Only stores do.
+    Path(PathBuf),
+}
+
+impl Place {
+    /// The directory, whether it is there or not; the same for each way to write it.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        match self {
+            Place::Domain(domain) => {
+                check_name(domain)?;
+                Ok(base().join(domain))
+            }
+            Place::Path(path) => std::fs::canonicalize(path).map_err(|e| Error::io(path, e)),
+        }
+    }
+}
+
+/// An open domain directory, or another in which a store lies.
 #[derive(Debug)]
 pub(crate) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
-    domain: String,
+    /// Of the domain; `None` for a directory that is not ours.
+    domain: Option<String>,
 }
 
 impl AsFd for Directory {
@@ -68,6 +93,22 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 }
 
 impl Directory {
+    /// Opens the directory at `place`; makes it if that is a domain's, and `create`.
+    pub(crate) fn at(place: &Place, create: bool) -> Result<Directory> {
+        match place {
+            Place::Domain(domain) if create => Directory::open_or_create(domain),
+            Place::Domain(domain) => Directory::open(domain),
+            Place::Path(_) => {
+                let path = place.path()?;
+                let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+                let fd = rustix::fs::openat(CWD, &path, flags, Mode::empty())
+                    .map_err(|e| Error::io(&path, e))?;
+                let domain = None;
+                Ok(Directory { fd, path, domain })
+            }
+        }
+    }
+
     /// Opens the directory of `domain`, `NotFound` if there is none.
     pub(crate) fn open(domain: &str) -> Result<Directory> {
         check_name(domain)?;
@@ -79,7 +120,7 @@ impl Directory {
         Ok(Directory {
             fd,
             path,
-            domain: domain.to_string(),
+            domain: Some(domain.to_string()),
         })
     }
 
@@ -105,7 +146,7 @@ impl Directory {
                     return Ok(Directory {
                         fd,
                         path,
-                        domain: domain.to_string(),
+                        domain: Some(domain.to_string()),
                     });
                 }
                 Err(e) => return Err(e),
@@ -114,8 +155,12 @@ impl Directory {
         Err(Error::io(base.join(domain), Errno::NOENT))
     }
 
-    pub(crate) fn domain(&self) -> &str {
-        &self.domain
+    /// The name of the domain, or of the directory.
+    pub(crate) fn name(&self) -> &str {
+        match &self.domain {
+            Some(domain) => domain,
+            None => self.path.to_str().unwrap_or("directory"),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -134,23 +179,39 @@ impl Directory {
 
     /// The channels in it, sorted.
     pub(crate) fn channels(&self) -> Result<Vec<String>> {
+        self.names(CHANNEL)
+    }
+
+    /// The stores in it, sorted.
+    pub(crate) fn stores(&self) -> Result<Vec<String>> {
+        self.names(STORE)
+    }
+
+    fn names(&self, ending: &str) -> Result<Vec<String>> {
         let files = self.list()?;
-        let names = files.iter().filter_map(|file| file.strip_suffix(CHANNEL));
+        let names = files.iter().filter_map(|file| file.strip_suffix(ending));
         let mut names: Vec<_> = names.map(str::to_string).collect();
         // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
         names.sort();
         Ok(names)
     }
 
-    /// Whether there is nothing in it but `name` and what [`TEMPORARY`] ends.
-    pub(crate) fn only_holds(&self, name: &str) -> bool {
-        let names = self.list();
-        names.is_ok_and(|names| names.iter().all(|n| n == name || n.ends_with(TEMPORARY)))
+    /// Whether nothing in it needs the roster: in a domain there is nothing but it and what
+    /// [`TEMPORARY`] ends; elsewhere, what is no store is none of our business.
+    pub(crate) fn is_unused(&self) -> bool {
+        let counts = |name: &String| match self.domain {
+            Some(_) => name != ROSTER && !name.ends_with(TEMPORARY),
+            None => name.ends_with(STORE),
+        };
+        self.list().is_ok_and(|names| !names.iter().any(counts))
     }
 
     /// Removes files that were not finished, because their makers were killed. For one who knows
     /// that nobody makes any.
     pub(crate) fn remove_temporaries(&self) {
+        if self.domain.is_none() {
+            return;
+        }
         for name in self.list().unwrap_or_default() {
             if name.ends_with(TEMPORARY) {
                 let _ = rustix::fs::unlinkat(&self.fd, name, rustix::fs::AtFlags::empty());
@@ -163,8 +224,11 @@ impl Directory {
         rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// Removes the directory if it is empty, and the user's directory if that is empty then.
+    /// Removes a domain's directory if it is empty, and the user's if that is empty then.
     pub(crate) fn remove_if_empty(&self) {
+        if self.domain.is_none() {
+            return;
+        }
         let _ = std::fs::remove_dir(&self.path);
         if let Some(base) = self.path.parent() {
             let _ = std::fs::remove_dir(base);

@@ -38,9 +38,9 @@ pub enum Error {
         /// What was looked for.
         name: String,
     },
-    /// The channel is there, and its host lives.
+    /// The channel is there, and its host lives; or the store is there.
     AlreadyExists {
-        /// The channel.
+        /// The channel or store.
         name: String,
     },
     /// A living process holds that end of the channel.
@@ -64,13 +64,13 @@ pub enum Error {
     },
     /// This process was not started by a [`Runtime`](crate::Runtime), or its place was taken.
     NotAChild,
-    /// The channel carries another type.
+    /// The channel carries another type, or the value under that key is of another.
     TypeMismatch {
-        /// The channel.
+        /// The channel or key.
         name: String,
         /// The type that the caller named.
         expected: String,
-        /// The type it was made for.
+        /// The type that is there.
         found: String,
     },
     /// The end does not allow this way of receiving.
@@ -112,13 +112,41 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
-    /// The message is larger than the channel ever takes.
+    /// The message is larger than the channel ever takes, or the value than a store does.
     TooLarge {
-        /// Bytes of the message.
+        /// Bytes of the message or value.
         len: u64,
         /// Bytes that fit.
         max: u64,
     },
+    /// The key is too long.
+    KeyTooLong {
+        /// Its bytes.
+        len: usize,
+        /// Bytes that a key may have.
+        max: usize,
+    },
+    /// The store cannot take this key: too many others hash to the same place.
+    TooManyCollisions {
+        /// The store's file.
+        path: String,
+    },
+    /// A walk through the whole store found what no writer leaves.
+    Damaged {
+        /// The store's file.
+        path: String,
+        /// What is wrong, and where.
+        flaws: Vec<String>,
+    },
+    /// Another process held the store's lock all the time.
+    LockTimeout {
+        /// It; it lives, or it would have lost the lock.
+        pid: u32,
+    },
+    /// The store was opened for reading only.
+    ReadOnly,
+    /// The value changed each time it was read, and this handle may not lock the store.
+    Contended,
     /// The ring is full.
     Full,
     /// The time ran out.
@@ -152,7 +180,7 @@ pub enum Error {
         /// What it panicked with.
         message: String,
     },
-    /// Called from inside a handler that it would have to wait for.
+    /// Called from inside a handler or an update that it would have to wait for.
     Reentrant,
     /// A system call failed.
     Io {
@@ -198,7 +226,7 @@ impl fmt::Display for Error {
             }
             Error::NotFound { name } => write!(f, "{name:?} not found"),
             Error::AlreadyExists { name } => {
-                write!(f, "channel {name:?} exists and its host lives")
+                write!(f, "{name:?} exists and is in use")
             }
             Error::EndTaken { name, pid } => {
                 write!(f, "this end of channel {name:?} is held by process {pid}")
@@ -215,7 +243,7 @@ impl fmt::Display for Error {
                 expected,
                 found,
             } => {
-                write!(f, "channel {name:?} carries {found}, not {expected}")
+                write!(f, "{name:?} is of type {found}, not {expected}")
             }
             Error::ModeConflict { name, mode } => {
                 write!(
@@ -239,8 +267,22 @@ impl fmt::Display for Error {
                 write!(f, "no space in {path}: {needed} bytes needed, {free} free")
             }
             Error::TooLarge { len, max } => {
-                write!(f, "a message of {len} bytes; the channel takes up to {max}")
+                write!(f, "{len} bytes are too many: up to {max} fit")
             }
+            Error::KeyTooLong { len, max } => {
+                write!(f, "a key of {len} bytes; keys may have up to {max}")
+            }
+            Error::TooManyCollisions { path } => {
+                write!(f, "{path}: too many keys hash to the same place")
+            }
+            Error::Damaged { path, flaws } => {
+                write!(f, "{path} is damaged: {}", flaws.join("; "))
+            }
+            Error::LockTimeout { pid } => {
+                write!(f, "process {pid} held the lock of the store all the time")
+            }
+            Error::ReadOnly => write!(f, "the store was opened for reading only"),
+            Error::Contended => write!(f, "the value changed each time it was read"),
             Error::Full => write!(f, "the ring is full"),
             Error::Timeout => write!(f, "timed out"),
             Error::Empty => write!(f, "no message"),
@@ -255,9 +297,9 @@ impl fmt::Display for Error {
             Error::Encode(why) => write!(f, "cannot encode: {why}"),
             Error::Decode(why) => write!(f, "cannot decode: {why}"),
             Error::HandlerPanicked { name, message } => {
-                write!(f, "a handler of channel {name:?} panicked: {message}")
+                write!(f, "a handler of {name:?} panicked: {message}")
             }
-            Error::Reentrant => write!(f, "called from inside a handler that it waits for"),
+            Error::Reentrant => write!(f, "called from inside what it would wait for"),
             Error::Io { path, source } => write!(f, "{path}: {source}"),
         }
     }

@@ -11,7 +11,7 @@ use crate::sys::Futex;
 /// The first word of every segment: `ringlane` in ASCII.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"ringlane");
 /// The layout of everything after the [`Prologue`].
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Two cache lines: processors fetch them in pairs, so what two sides write lies this far apart.
 pub(crate) const LINE: usize = 128;
 /// Data areas begin at a multiple of this.
@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Roster = 1,
     Channel = 2,
     Runtime = 3,
+    Store = 4,
 }
 
 #[cfg(not(loom))]
@@ -39,6 +40,7 @@ impl Kind {
             Kind::Roster => size_of::<RosterHeader>().next_multiple_of(PAGE),
             Kind::Channel => PAGE + 2 * MOST_CAPACITY,
             Kind::Runtime => size_of::<RuntimeHeader>().next_multiple_of(PAGE),
+            Kind::Store => MOST_STORE,
         }) as u64
     }
 }
@@ -48,11 +50,12 @@ impl Kind {
 /// ```text
 ///   0  magic          "ringlane"
 ///   8  version        layout:32 | kind:32
-///  16  size           of the file, bytes
+///  16  size           of the file, bytes; a store's grows from there
 ///  24  roster         id of the roster that its role words speak of
 ///  32  host           role word: who made it and holds that end
 ///  40  guest          role word: who opened it
-///  48  reserved
+///  48  reach          bytes that a store's file may grow to; 0 for what does not grow
+///  56  reserved
 /// ```
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -63,7 +66,8 @@ pub(crate) struct Prologue {
     pub(crate) roster: AtomicU64,
     pub(crate) host: AtomicU64,
     pub(crate) guest: AtomicU64,
-    reserved: [AtomicU64; 10],
+    pub(crate) reach: AtomicU64,
+    reserved: [AtomicU64; 9],
 }
 
 /// A name that another process may be writing: its length is stored after its bytes.
@@ -290,6 +294,138 @@ pub(crate) struct ChildRecord {
     reserved: [AtomicU64; 8],
 }
 
+/// The `.store` file: this header, then at [`HEAP`] the buckets and blocks of the table. All words
+/// that a commit changes are `u64`, and are named by their index in the file: [`store_word!`].
+///
+/// ```text
+///      0  prologue                    (no role words: a store has no ends)
+///    128  hash, seeds[2], boot_id[2]                cold: written once, the boot id at each boot
+///    256  buckets                                   how many; alone, since every lookup reads it
+///    384  counters: sequence, keys, types, live_bytes, cursor, end, split_pending, ...
+///    640  runs [97]: free, next, end                one for each block class, and overflow buckets
+///   2968  journal_len, journal [24]: at, value
+///         pieces [6144]                             where the buckets lie
+/// -----
+///  53248  door: lock, watch words                   the only u32 words
+///  57344  heap: buckets and blocks, in the order in which they were needed
+///
+/// bucket, 64 bytes     link, slot [7]
+///   link               0: none; bit 63: this bucket is in the pool; else index of the next one
+///   slot               tag:28 | block:36            0 = empty; the block in units of 32 bytes
+///   tag                bits 8 to 35 of the key's hash
+///
+/// block                stamp, sizes, type_hash, key padded to 8, value padded to 8
+///   stamp              the commit that wrote it; bit 63: FREE | the next free one
+///   sizes              key:16 | value:31 | internal:1 | writer's slot:8 | its generation:8
+/// ```
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct StoreHeader {
+    pub(crate) prologue: Prologue,
+    /// Which hash: [`HASH_RAPID_V3`].
+    pub(crate) hash: AtomicU64,
+    pub(crate) seeds: [AtomicU64; 2],
+    /// Boot during which the store was last opened for writing.
+    pub(crate) boot_id: [AtomicU64; 2],
+    reserved: [AtomicU64; 11],
+    pub(crate) buckets: AtomicU64,
+    reserved_buckets: [AtomicU64; 15],
+    /// Commits, and so the newest stamp.
+    pub(crate) sequence: AtomicU64,
+    /// Entries, those of `types` included.
+    pub(crate) keys: AtomicU64,
+    /// Internal entries: each names a type.
+    pub(crate) types: AtomicU64,
+    /// Bytes of the blocks in use.
+    pub(crate) live_bytes: AtomicU64,
+    /// Where the next run or piece goes.
+    pub(crate) cursor: AtomicU64,
+    /// The file has all its pages up to here.
+    pub(crate) end: AtomicU64,
+    /// 1: the last split has still to clear the bucket that it took from.
+    pub(crate) split_pending: AtomicU64,
+    /// 1 once somebody watches: from then on, writers wake.
+    pub(crate) watched: AtomicU64,
+    /// Offset of what no writer of ours left there; 0 if none was found. No more writes then.
+    pub(crate) poison: AtomicU64,
+    /// For pictures: splits, takeovers that found a commit to finish, reads that took the lock.
+    pub(crate) splits: AtomicU64,
+    pub(crate) recoveries: AtomicU64,
+    pub(crate) locked_reads: AtomicU64,
+    reserved_counters: [AtomicU64; 20],
+    pub(crate) runs: [Run; RUNS],
+    pub(crate) journal_len: AtomicU64,
+    pub(crate) journal: [JournalEntry; JOURNAL],
+    pub(crate) pieces: [AtomicU64; PIECES],
+}
+
+/// Where blocks of one class come from: the newest free one, else the next of a run.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) free: AtomicU64,
+    pub(crate) next: AtomicU64,
+    pub(crate) end: AtomicU64,
+}
+
+/// One store of a commit: to the word of this index, this value.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct JournalEntry {
+    pub(crate) at: AtomicU64,
+    pub(crate) value: AtomicU64,
+}
+
+/// The words of a store that are no `u64`: what is slept on.
+#[repr(C)]
+#[derive(Debug)]
+#[cfg(not(loom))]
+pub(crate) struct StoreDoor {
+    /// The mutex of all writers: [`crate::lock`].
+    pub(crate) lock: Futex,
+    reserved: [AtomicU32; 31],
+    /// What watchers sleep on; a key's is chosen by its hash.
+    pub(crate) watch: [Futex; WATCHES],
+}
+
+/// The hash of keys: rapidhash v3, with seeds.
+pub(crate) const HASH_RAPID_V3: u64 = 1;
+/// Block classes, and behind them the pool of overflow buckets.
+pub(crate) const CLASSES: usize = 96;
+pub(crate) const RUNS: usize = CLASSES + 1;
+pub(crate) const WATCHES: usize = 64;
+/// Entries of a commit: more than the largest needs.
+pub(crate) const JOURNAL: usize = 24;
+/// A table begins with 2 to the power of this many buckets.
+pub(crate) const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 8 };
+/// Below 2 to the power of this many buckets, pieces are as large as the first table; above, 512
+/// (under loom, 4) pieces make a doubling.
+pub(crate) const EVEN_BITS: u32 = if cfg!(loom) { 4 } else { 18 };
+/// No table has more than 2 to the power of this many buckets.
+pub(crate) const MOST_BITS: u32 = if cfg!(loom) { 5 } else { 28 };
+pub(crate) const PIECES: usize = (1 << (EVEN_BITS - FIRST_BITS))
+    + (MOST_BITS - EVEN_BITS) as usize * (1 << (EVEN_BITS - FIRST_BITS - 1));
+/// Largest file of a store: what 36 bits of 32 bytes can name.
+pub(crate) const MOST_STORE: usize = 2 << 40;
+/// Where the door lies.
+#[cfg(not(loom))]
+pub(crate) const DOOR: usize = size_of::<StoreHeader>().next_multiple_of(PAGE);
+/// Where buckets and blocks begin.
+#[cfg(not(loom))]
+pub(crate) const HEAP: usize = (DOOR + size_of::<StoreDoor>()).next_multiple_of(PAGE);
+#[cfg(loom)]
+pub(crate) const HEAP: usize =
+    size_of::<StoreHeader>().next_multiple_of(8 * size_of::<AtomicU64>());
+
+/// The index of a word of a [`StoreHeader`], by its field.
+macro_rules! store_word {
+    ($($field:tt)+) => {
+        (core::mem::offset_of!($crate::layout::StoreHeader, $($field)+)
+            / size_of::<$crate::sync::AtomicU64>()) as u64
+    };
+}
+pub(crate) use store_word;
+
 #[cfg(not(loom))]
 const _: () = {
     use core::mem::{offset_of, size_of};
@@ -308,4 +444,12 @@ const _: () = {
     assert!(offset_of!(RosterHeader, slots) == 256);
     assert!(offset_of!(RuntimeHeader, records) == 256);
     assert!(size_of::<ChildRecord>() == 256);
+    assert!(offset_of!(StoreHeader, hash) == 128);
+    assert!(offset_of!(StoreHeader, buckets) == 256);
+    assert!(offset_of!(StoreHeader, sequence) == 384);
+    assert!(offset_of!(StoreHeader, runs) == 640);
+    assert!(offset_of!(StoreHeader, journal_len) == 2968);
+    assert!(offset_of!(StoreDoor, watch) == 128);
+    assert!(DOOR == 53_248 && HEAP == 57_344);
+    assert!(PIECES == 6144);
 };

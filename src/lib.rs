@@ -67,6 +67,9 @@ mod identity;
 #[cfg(not(loom))]
 mod roster;
 
+#[cfg(not(loom))]
+mod lock;
+
 mod ring;
 
 #[cfg(not(loom))]
@@ -83,6 +86,8 @@ mod channel;
 
 #[cfg(not(loom))]
 mod listener;
+
+mod store;
 
 // Processes and pictures.
 #[cfg(not(loom))]
@@ -120,6 +125,9 @@ mod api {
     pub use crate::listener::{Listener, ListenerBuilder};
     pub use crate::runtime::{
         Child, ChildResult, ChildSpec, ChildStatus, Restart, Runtime, RuntimeBuilder,
+    };
+    pub use crate::store::{
+        CasError, Store, StoreIter, StoreKeys, StoreOptions, StoreStats, Watch, Watcher,
     };
     pub use zerocopy;
 }

@@ -344,7 +344,7 @@ fn listen<T: Message + ?Sized>(
     Ok(())
 }
 
-fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
+pub(crate) fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_string())

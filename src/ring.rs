@@ -42,7 +42,7 @@
 #![allow(unsafe_code)]
 
 use crate::layout::RingHeader;
-use crate::sync::{AtomicU64, Ordering, Ordering::*, Step, fence, ordered, without};
+use crate::sync::{AtomicU64, Ordering::*, Step, fence, ordered, store, without};
 use crate::words;
 use core::ptr::NonNull;
 use std::sync::Arc;
@@ -312,14 +312,6 @@ impl Ring {
         };
         fits.then_some(size)
     }
-}
-
-/// Stores to shared words, so that a test can kill a side between any two of them.
-#[inline(always)]
-fn store(word: &AtomicU64, value: u64, ordering: Ordering) {
-    #[cfg(all(test, not(loom)))]
-    tests::kill_point();
-    word.store(value, ordering);
 }
 
 /// The sending side. One per ring at a time, which its holder's role word guarantees.

@@ -142,43 +142,13 @@ mod models {
 }
 
 #[cfg(not(loom))]
-pub(super) use kills::kill_point;
-
-#[cfg(not(loom))]
 mod kills {
     //! Every sequence of sends, receives and kills up to a length, on the real code: a kill is an
     //! unwind out of the k-th store, after which a successor attaches.
 
     use super::*;
-    use std::cell::Cell;
+    use crate::sync::kills::killed_after;
     use std::collections::VecDeque;
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-    thread_local! {
-        static STORES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
-    }
-
-    struct Killed;
-
-    pub(in super::super) fn kill_point() {
-        match STORES_LEFT.get() {
-            u32::MAX => {}
-            0 => resume_unwind(Box::new(Killed)),
-            n => STORES_LEFT.set(n - 1),
-        }
-    }
-
-    /// Runs `f`, killed before its store number `stores`. `None` if it was.
-    fn killed_after<T>(stores: u32, f: impl FnOnce() -> T) -> Option<T> {
-        STORES_LEFT.set(stores);
-        let outcome = catch_unwind(AssertUnwindSafe(f));
-        STORES_LEFT.set(u32::MAX);
-        match outcome {
-            Ok(value) => Some(value),
-            Err(payload) if payload.is::<Killed>() => None,
-            Err(payload) => resume_unwind(payload),
-        }
-    }
 
     #[derive(Clone, Copy, Debug)]
     enum Act {

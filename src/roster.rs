@@ -24,11 +24,11 @@
 //! directory: it takes all 256 bytes, marks the roster RETIRED and unlinks it; who took a byte looks
 //! for that mark, and starts again by name.
 
-use crate::domain::{Directory, ROSTER};
+use crate::domain::{Directory, Place, ROSTER};
 use crate::error::{Error, Result};
 use crate::identity::{self, Proof, boot_id};
 use crate::layout::{Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
-use crate::segment::Segment;
+use crate::segment::{Access, Segment, Size};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::{self, ForkCanary};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
@@ -65,8 +65,12 @@ static ROSTERS: Mutex<Vec<(PathBuf, Weak<Roster>)>> = Mutex::new(Vec::new());
 
 /// Joins `domain`, which is made if there is none and `create`.
 pub(crate) fn join(domain: &str, create: bool) -> Result<Arc<Roster>> {
-    crate::domain::check_name(domain)?;
-    let path = crate::domain::base().join(domain);
+    join_at(&Place::Domain(domain.to_string()), create)
+}
+
+/// Joins those who use the files at `place`.
+pub(crate) fn join_at(place: &Place, create: bool) -> Result<Arc<Roster>> {
+    let path = place.path()?;
     let mut rosters = ROSTERS.lock().unwrap_or_else(|e| e.into_inner());
     rosters.retain(|(_, roster)| roster.strong_count() > 0);
     let mine = rosters
@@ -78,22 +82,19 @@ pub(crate) fn join(domain: &str, create: bool) -> Result<Arc<Roster>> {
     if let Some(roster) = mine.filter(|r| !r.forked() && r.segment.is_linked(&r.directory)) {
         return Ok(roster);
     }
-    let roster = Arc::new(Roster::attach(domain, create)?);
+    let roster = Arc::new(Roster::attach(place, create)?);
     rosters.retain(|(p, _)| *p != path);
     rosters.push((path, Arc::downgrade(&roster)));
     Ok(roster)
 }
 
 impl Roster {
-    fn attach(domain: &str, create: bool) -> Result<Roster> {
+    fn attach(place: &Place, create: bool) -> Result<Roster> {
         // Each round lost was lost to somebody who left or came; a hundred are not coincidence.
         for _ in 0..100 {
-            let directory = if create {
-                Directory::open_or_create(domain)?
-            } else {
-                Directory::open(domain)?
-            };
-            let opened = Segment::open_with_file(&directory, ROSTER, Some(Kind::Roster), true);
+            let directory = Directory::at(place, create)?;
+            let opened =
+                Segment::open_with_file(&directory, ROSTER, Some(Kind::Roster), Access::Write);
             let (segment, file) = match opened {
                 Err(Error::NotFound { .. }) if create => {
                     match found(&directory) {
@@ -104,7 +105,7 @@ impl Roster {
                 }
                 Err(Error::NotFound { .. }) => {
                     return Err(Error::NotFound {
-                        name: domain.to_string(),
+                        name: directory.name().to_string(),
                     });
                 }
                 other => other?,
@@ -131,10 +132,7 @@ impl Roster {
                 });
             }
         }
-        Err(Error::io(
-            crate::domain::base().join(domain),
-            rustix::io::Errno::AGAIN,
-        ))
+        Err(Error::io(place.path()?, rustix::io::Errno::AGAIN))
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -184,7 +182,7 @@ pub(crate) struct RosterView {
 impl RosterView {
     pub(crate) fn open(directory: &Directory) -> Result<RosterView> {
         let (segment, file) =
-            Segment::open_with_file(directory, ROSTER, Some(Kind::Roster), false)?;
+            Segment::open_with_file(directory, ROSTER, Some(Kind::Roster), Access::Read)?;
         if segment.size() < size_of::<RosterHeader>() as u64 {
             return Err(Error::refused(
                 segment.path(),
@@ -231,7 +229,7 @@ impl Drop for Roster {
 impl Roster {
     /// Removes roster and directory if nobody else is attached and nothing else is left.
     fn retire_if_last(&self, token: &OwnedFd) {
-        let only_the_roster = || self.directory.only_holds(ROSTER);
+        let only_the_roster = || self.directory.is_unused();
         if !only_the_roster() || !matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
             return;
         }
@@ -259,7 +257,7 @@ fn found(directory: &Directory) -> Result<()> {
     let io = |e: std::io::Error| Error::io(directory.path(), e);
     let id = sys::random_nonzero().map_err(io)?;
     let generations = sys::random_nonzero().map_err(io)?;
-    let size = size_of::<RosterHeader>().next_multiple_of(PAGE) as u64;
+    let size = Size::fixed(size_of::<RosterHeader>().next_multiple_of(PAGE) as u64);
     // Unknown reads as zeros, which match any boot.
     let boot = boot_id().unwrap_or([0, 0]);
     let made = Segment::create(directory, ROSTER, Kind::Roster, size, id, |segment| {
@@ -358,6 +356,8 @@ fn renew_boot(header: &RosterHeader, token: &OwnedFd, k: usize) -> std::io::Resu
 fn raise_generation(slot: &Slot) -> u64 {
     // Whatever lay there: 23 bits of it count.
     let generation = slot.generation.load(Relaxed).wrapping_add(1) & GENERATION_MASK;
+    // Never 0, so that no word that names a holder is 0.
+    let generation = generation.max(1);
     slot.generation.store(generation, Relaxed);
     // Before what is written next, so that nobody takes a new identity for the old holder's;
     // partner: the second fence in `is_alive`.

@@ -11,7 +11,8 @@
 use crate::domain::{Directory, TEMPORARY};
 use crate::error::{Error, Result, display};
 use crate::layout::{
-    self, ChannelHeader, Kind, MAGIC, PAGE, Prologue, RosterHeader, RuntimeHeader,
+    self, ChannelHeader, DOOR, HEAP, Kind, MAGIC, PAGE, Prologue, RosterHeader, RuntimeHeader,
+    StoreDoor, StoreHeader,
 };
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use core::ptr::NonNull;
@@ -34,6 +35,30 @@ unsafe impl Header for ChannelHeader {}
 unsafe impl Header for RosterHeader {}
 // SAFETY: as above.
 unsafe impl Header for RuntimeHeader {}
+// SAFETY: as above.
+unsafe impl Header for StoreHeader {}
+
+/// How a file may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only with Relaxed loads: more is not promised on a read-only mapping.
+    Read,
+    Write,
+}
+
+/// How large a file is made, and how large it may become: 0 if it does not grow. All of it is
+/// mapped at once, so that a growing one stays where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    pub(crate) reach: u64,
+}
+
+impl Size {
+    pub(crate) fn fixed(bytes: u64) -> Self {
+        Size { bytes, reach: 0 }
+    }
+}
 
 /// A mapped file whose prologue was checked when it was opened.
 #[derive(Debug)]
@@ -48,13 +73,13 @@ pub(crate) struct Segment {
 pub(crate) struct NameTaken;
 
 impl Segment {
-    /// Makes a segment of `size` bytes (a multiple of the page), lets `init` fill it in, and links
-    /// it as `name`.
+    /// Makes a segment of that size (a multiple of the page), lets `init` fill it in, and links it
+    /// as `name`.
     pub(crate) fn create(
         directory: &Directory,
         name: &str,
         kind: Kind,
-        size: u64,
+        size: Size,
         roster: u64,
         init: impl FnOnce(&Segment),
     ) -> Result<core::result::Result<Segment, NameTaken>> {
@@ -63,13 +88,19 @@ impl Segment {
         let made = || -> Result<Segment> {
             // The umask may have taken bits from the mode.
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io(&path, e))?;
-            reserve(&file, directory, size)?;
-            let segment = Segment::map(&file, name, &path, size, true)?;
+            reserve(&file, 0, size.bytes).map_err(|e| match e {
+                e if is_full(e) => no_space(directory, size.bytes),
+                e => Error::io(&path, e),
+            })?;
+            let segment = Segment::map(&file, name, &path, size, Access::Write)?;
+            let populated = segment.populate(0, size.bytes);
+            populated.map_err(|e| Error::io(&path, e))?;
             let prologue = segment.header::<Prologue>();
             prologue
                 .version
                 .store(u64::from(layout::VERSION) | (kind as u64) << 32, Relaxed);
-            prologue.size.store(size, Relaxed);
+            prologue.size.store(size.bytes, Relaxed);
+            prologue.reach.store(size.reach, Relaxed);
             prologue.roster.store(roster, Relaxed);
             prologue.magic.store(MAGIC, Relaxed);
             init(&segment);
@@ -92,21 +123,23 @@ impl Segment {
     /// Opens `name`, refusing whatever is not a segment of ours and of `kind`; touches nothing.
     /// Without a kind, of any kind and layout version: then only the prologue means anything.
     pub(crate) fn open(directory: &Directory, name: &str, kind: Option<Kind>) -> Result<Segment> {
-        Segment::open_with_file(directory, name, kind, true).map(|(segment, _)| segment)
+        Segment::open_with_file(directory, name, kind, Access::Write).map(|(segment, _)| segment)
     }
 
-    /// The same, with the file: the mapping does not need it, a lock does. Without `write`, the
-    /// mapping is read-only, and must only be read from with Relaxed loads.
+    /// The same, with the file: the mapping does not need it, a lock does, and growing.
     pub(crate) fn open_with_file(
         directory: &Directory,
         name: &str,
         kind: Option<Kind>,
-        write: bool,
+        access: Access,
     ) -> Result<(Segment, OwnedFd)> {
         let path = directory.file(name);
-        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let mode = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+        };
         // NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = mode | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => {
@@ -131,7 +164,7 @@ impl Segment {
         if size < PAGE as u64 || size % PAGE as u64 != 0 {
             return Err(Error::refused(path, "it is no segment, or was truncated"));
         }
-        let [magic, version, stated_size] =
+        let [magic, version, stated_size, _, _, _, reach] =
             read_prologue(&file).map_err(|e| Error::io(&path, e))?;
         if magic != MAGIC {
             return Err(Error::refused(path, "it is no segment"));
@@ -147,31 +180,49 @@ impl Segment {
             if version >> 32 != kind as u64 {
                 return Err(Error::refused(path, "it is a segment of another kind"));
             }
-            if stated_size != size || size > kind.most_bytes() {
+            let is_right = match reach {
+                0 => stated_size == size && kind != Kind::Store,
+                _ => stated_size <= size && size <= reach && kind == Kind::Store,
+            };
+            if !is_right || size.max(reach) > kind.most_bytes() || reach % PAGE as u64 != 0 {
                 return Err(Error::refused(path, "its size is not what its header says"));
             }
         }
         // Of a file that may be anything, no more is mapped than what will be looked at.
-        let size = if kind.is_some() { size } else { PAGE as u64 };
-        let segment = Segment::map(&file, name, &path, size, write)?;
+        let size = match kind {
+            Some(_) => Size { bytes: size, reach },
+            None => Size::fixed(PAGE as u64),
+        };
+        let segment = Segment::map(&file, name, &path, size, access)?;
+        // One that grows may be large, and most of it not be wanted here.
+        if access == Access::Write && size.reach == 0 {
+            let populated = segment.populate(0, size.bytes);
+            populated.map_err(|e| Error::io(&path, e))?;
+        }
         Ok((segment, file))
     }
 
-    fn map(file: &OwnedFd, name: &str, path: &str, size: u64, write: bool) -> Result<Segment> {
+    fn map(file: &OwnedFd, name: &str, path: &str, size: Size, access: Access) -> Result<Segment> {
         use std::os::fd::AsRawFd;
         let stat = rustix::fs::fstat(file).map_err(|e| Error::io(path, e))?;
-        let len = usize::try_from(size).map_err(|_| Error::refused(path, "it is too large"))?;
-        let mut options = MmapOptions::new();
-        options.len(len);
-        let map = if write {
-            options.map_raw(file.as_raw_fd())
-        } else {
-            options.map_raw_read_only(file.as_raw_fd())
-        }
-        .map_err(|e| Error::io(path, e))?;
-        if write {
-            populate(&map).map_err(|e| Error::io(path, e))?;
-        }
+        let mut len = size.bytes.max(size.reach);
+        let map = loop {
+            let mut options = MmapOptions::new();
+            let bytes = usize::try_from(len).map_err(|_| Error::refused(path, "it is too large"));
+            options.len(bytes?);
+            let map = match access {
+                Access::Write => options.map_raw(file.as_raw_fd()),
+                Access::Read => options.map_raw_read_only(file.as_raw_fd()),
+            };
+            match map {
+                Ok(map) => break map,
+                // A limit on address space, or on locked memory: less of what is not there yet.
+                Err(e) if len > size.bytes && is_short_of_memory(&e) => {
+                    len = (len / 2).next_multiple_of(PAGE as u64).max(size.bytes);
+                }
+                Err(e) => return Err(Error::io(path, e)),
+            }
+        };
         // Segments would only make a core dump large and dying slow. A refusal costs no more.
         let _ = map.advise(Advice::DontDump);
         Ok(Segment {
@@ -216,6 +267,43 @@ impl Segment {
         NonNull::new(at.cast()).expect("a mapping is not at address 0")
     }
 
+    /// The door of a store, which has its words beside the header.
+    pub(crate) fn door(&self) -> &StoreDoor {
+        assert!(self.map.len() >= HEAP);
+        // SAFETY: it lies within the mapping (just checked) at a multiple of the page, and is
+        // atomics only. The mapping lives as long as `self`.
+        unsafe { &*self.map.as_ptr().add(DOOR).cast::<StoreDoor>() }
+    }
+
+    /// Gives the file the bytes `from..to`, with all their pages.
+    pub(crate) fn grow(&self, file: &OwnedFd, from: u64, to: u64) -> std::io::Result<()> {
+        if to > self.size() {
+            return Err(Errno::FBIG.into());
+        }
+        reserve(file, from, to - from)?;
+        self.populate(from, to - from)
+    }
+
+    /// Faults pages in. A page that is not to be had is an error here, not a signal later.
+    fn populate(&self, from: u64, len: u64) -> std::io::Result<()> {
+        let range = self
+            .map
+            .advise_range(Advice::PopulateWrite, from as usize, len as usize);
+        match range {
+            // Before Linux 5.14: the pages are reserved, and are faulted in as they are touched.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes all changes to the disk, if that is where the file lies.
+    pub(crate) fn sync(&self, len: u64) -> Result<()> {
+        let len = len.min(self.size()) as usize;
+        self.map
+            .flush_range(0, len)
+            .map_err(|e| Error::io(&self.path, e))
+    }
+
     /// Whether our file is still the one of that name.
     pub(crate) fn is_linked(&self, directory: &Directory) -> bool {
         rustix::fs::statat(directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW)
@@ -255,10 +343,10 @@ fn check_file(stat: &Stat) -> core::result::Result<(), &'static str> {
     }
 }
 
-/// The first three words of a [`Prologue`]. Read, not mapped: a mapping that is populated fills the
+/// The first words of a [`Prologue`]. Read, not mapped: a mapping that is populated fills the
 /// holes of a file that may not be ours, and changes its times.
-fn read_prologue(file: &OwnedFd) -> rustix::io::Result<[u64; 3]> {
-    let mut words = [0; 3];
+fn read_prologue(file: &OwnedFd) -> rustix::io::Result<[u64; 7]> {
+    let mut words = [0; 7];
     let bytes = words.as_mut_bytes();
     match rustix::io::pread(file, &mut *bytes, 0) {
         // Cut short meanwhile: what is missing is zero, which is no magic.
@@ -316,22 +404,25 @@ fn link(
     }
 }
 
-/// Gives the file all its pages now.
-fn reserve(file: &OwnedFd, directory: &Directory, size: u64) -> Result<()> {
+/// Gives the file its pages now.
+fn reserve(file: &OwnedFd, from: u64, len: u64) -> rustix::io::Result<()> {
     loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-            Ok(()) => return Ok(()),
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), from, len) {
             // A signal; a timer's cannot keep us here, since each try gets somewhere.
             Err(Errno::INTR) => {}
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM) => {
-                return Err(no_space(directory, size));
-            }
-            Err(e) => return Err(Error::io(directory.path(), e)),
+            other => return other,
         }
     }
 }
 
-fn no_space(directory: &Directory, needed: u64) -> Error {
+fn is_full(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::NOMEM
+    )
+}
+
+pub(crate) fn no_space(directory: &Directory, needed: u64) -> Error {
     let free = rustix::fs::fstatvfs(directory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
     Error::NoSpace {
         path: display(directory.path()),
@@ -340,11 +431,6 @@ fn no_space(directory: &Directory, needed: u64) -> Error {
     }
 }
 
-/// Faults all pages in. A page that is not to be had is an error here, not a signal later.
-fn populate(map: &MmapRaw) -> std::io::Result<()> {
-    match map.advise(Advice::PopulateWrite) {
-        // Before Linux 5.14: the pages are reserved, and are faulted in as they are touched.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        other => other,
-    }
+fn is_short_of_memory(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN))
 }

@@ -42,6 +42,66 @@ pub(crate) fn light_fence() {
     compiler_fence(Ordering::SeqCst);
 }
 
+/// Stores to a shared word. Every store that a crash may fall before goes through here, so that a
+/// test can kill a process, or a thread that plays one, before any of them.
+#[inline(always)]
+pub(crate) fn store(word: &AtomicU64, value: u64, ordering: Ordering) {
+    #[cfg(all(test, not(loom)))]
+    kills::kill_point();
+    word.store(value, ordering);
+}
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod kills {
+    //! A kill before the k-th store: by an unwind, or of the whole process.
+
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    thread_local! {
+        static STORES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
+        static FOR_GOOD: Cell<bool> = const { Cell::new(false) };
+    }
+
+    struct Killed;
+
+    pub(crate) fn kill_point() {
+        match STORES_LEFT.get() {
+            u32::MAX => {}
+            0 if FOR_GOOD.get() => {
+                let me = rustix::process::getpid();
+                let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+            }
+            0 => resume_unwind(Box::new(Killed)),
+            n => STORES_LEFT.set(n - 1),
+        }
+    }
+
+    /// Runs `f`, killed before its store number `stores`. `None` if it was.
+    pub(crate) fn killed_after<T>(stores: u32, f: impl FnOnce() -> T) -> Option<T> {
+        STORES_LEFT.set(stores);
+        let outcome = catch_unwind(AssertUnwindSafe(f));
+        STORES_LEFT.set(u32::MAX);
+        match outcome {
+            Ok(value) => Some(value),
+            Err(payload) if payload.is::<Killed>() => None,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// Whether this thread is being unwound by a kill: what a guard would do then, a dead process
+    /// does not.
+    pub(crate) fn is_killed() -> bool {
+        STORES_LEFT.get() == 0
+    }
+
+    /// Kills this process before the store number `stores` of this thread from now on.
+    pub(crate) fn kill_process_after(stores: u32) {
+        FOR_GOOD.set(true);
+        STORES_LEFT.set(stores);
+    }
+}
+
 /// A step of a protocol that a model or a test can take out. Each has a test that fails without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -69,6 +129,16 @@ pub(crate) enum Step {
     SecondLook,
     /// The waker changes the futex word before it wakes.
     BellBeforeWake,
+    /// A reader of the store looks at the slot again,
+    SlotAgain,
+    /// and at the block's stamp,
+    StampAgain,
+    /// also if the key was another.
+    MismatchAgain,
+    /// It scans the home bucket again at the end of a chain,
+    ScanAgain,
+    /// and asks whether the key's home is still the same.
+    HomeAgain,
 }
 
 /// Whether `step` is to be left out. Always `false` outside models and tests.

@@ -37,6 +37,12 @@ mod real {
             self.0.load(Relaxed)
         }
 
+        /// The word itself, for protocols that keep more than a count in it.
+        #[inline(always)]
+        pub(crate) fn word(&self) -> &crate::sync::AtomicU32 {
+            &self.0
+        }
+
         /// Changes the word, so that whoever read the old value does not fall asleep on it.
         pub(crate) fn change(&self) {
             self.0.fetch_add(1, Release);
@@ -205,6 +211,12 @@ mod real {
         // SAFETY: a query without pointers.
         let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
         usize::try_from(count).unwrap_or(1)
+    }
+
+    /// Whether spinning can help: with a single processor, whoever is waited for cannot run.
+    pub(crate) fn several_processors() -> bool {
+        static SEVERAL: OnceLock<bool> = OnceLock::new();
+        *SEVERAL.get_or_init(|| processors() > 1)
     }
 
     /// Random bits from the kernel, never 0.

@@ -45,6 +45,18 @@ pub(crate) unsafe fn copy_in(bytes: &[u8], to: NonNull<AtomicU64>) {
     }
 }
 
+/// Copies `bytes` to the first words of `to`, as [`copy_in`].
+///
+/// # Panics
+/// If there are too few words.
+#[inline(always)]
+pub(crate) fn copy_in_words(bytes: &[u8], to: &[AtomicU64]) {
+    assert!(bytes.len().div_ceil(8) <= to.len());
+    // SAFETY: as many words as the bytes fill, as just checked; whoever lends them as atomics
+    // vouches that they are mapped.
+    unsafe { copy_in(bytes, NonNull::from(to).cast()) };
+}
+
 /// Writes `bytes` from byte `skip` (below 8) of the words at `to` on; all other bytes stay.
 ///
 /// # Safety
@@ -167,6 +179,31 @@ pub(crate) unsafe fn append(from: NonNull<AtomicU64>, len: usize, out: &mut Vec<
     unsafe { copy_out(from, &mut out.spare_capacity_mut()[..len]) };
     // SAFETY: `copy_out` initialised `len` bytes behind the old end.
     unsafe { out.set_len(end + len) };
+}
+
+/// Appends the first `len` bytes of `from` to `out`.
+///
+/// # Panics
+/// If there are too few words.
+#[inline]
+pub(crate) fn append_words(from: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
+    assert!(len.div_ceil(8) <= from.len());
+    // SAFETY: as many words as the bytes fill, as just checked; whoever lends them as atomics
+    // vouches that they are mapped.
+    unsafe { append(NonNull::from(from).cast(), len, out) };
+}
+
+/// Reads the value that lies in the first bytes of `from`, as [`read`].
+///
+/// # Panics
+/// If there are too few words.
+#[inline(always)]
+pub(crate) fn read_words<T: TryFromBytes + KnownLayout + Immutable>(
+    from: &[AtomicU64],
+) -> Option<T> {
+    assert!(size_of::<T>().div_ceil(8) <= from.len());
+    // SAFETY: as above.
+    unsafe { read(NonNull::from(from).cast()) }
 }
 
 #[cfg(target_arch = "x86_64")]

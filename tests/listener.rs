@@ -230,7 +230,7 @@ fn filters_that_panic(case: &Case) {
         let listener = builder.start().unwrap();
         host.send_all([0, 1, 2]).unwrap();
         log.reaches(4);
-        let told = "a handler of channel \"channel\" panicked: one is too much";
+        let told = "a handler of \"channel\" panicked: one is too much";
         assert_eq!(log.all(), ["0", "1", told, "2"]);
         listener.stop().unwrap();
     }

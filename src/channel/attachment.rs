@@ -23,7 +23,7 @@ use crate::layout::{
 use crate::ring::{Consumer, Incarnation, Producer, Ring};
 use crate::role::{self, Claimed, Denied, Role, State};
 use crate::roster::Roster;
-use crate::segment::Segment;
+use crate::segment::{Segment, Size};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys;
 use core::time::Duration;
@@ -526,7 +526,7 @@ fn make(
     plan: Plan,
     stamp: Option<&TypeStamp>,
 ) -> Result<Option<Attachment>> {
-    let size = PAGE as u64 + 2 * plan.capacity;
+    let size = Size::fixed(PAGE as u64 + 2 * plan.capacity);
     let mut claimed = None;
     let made = Segment::create(
         roster.directory(),

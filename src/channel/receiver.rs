@@ -1,7 +1,7 @@
 //! The receiving half: the next record, and what to say when there is none.
 
 use super::{Held, Mode, OneThread, PeerState, Stats, Wait, deadline_in};
-use crate::codec::{Codec, Message, Owned, Received};
+use crate::codec::{Codec, Message, Owned, Source};
 use crate::doorbell::{self, News, SLICE, Slept, Spinner};
 use crate::error::{Error, RecvError, Result, TryRecvError};
 use crate::ring::{Consumer, Incarnation, Peek, Record};
@@ -11,8 +11,9 @@ use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 /// The receiving half of one end of a channel, in the active way: `recv` and its like. For the
 /// passive way, see [`on_receive`](Receiver::on_receive).
@@ -72,9 +73,7 @@ enum Gate {
 /// The spinner for a way of waiting. On a machine with a single processor spinning only keeps the
 /// other side from running. That we may use only one ourselves says nothing: the peer has its own.
 pub(super) fn spinner(wait: Wait) -> Spinner {
-    static SEVERAL: OnceLock<bool> = OnceLock::new();
-    let several = *SEVERAL.get_or_init(|| sys::processors() > 1);
-    Spinner::new(several && wait != Wait::Sleep)
+    Spinner::new(sys::several_processors() && wait != Wait::Sleep)
 }
 
 impl<T: Message + ?Sized> Receiver<T> {
@@ -536,9 +535,8 @@ impl<T: Message + ?Sized> Receiver<T> {
         let received = Received {
             consumer: &self.consumer,
             record,
-            scratch: &mut self.scratch,
         };
-        match T::Codec::decode(received) {
+        match T::Codec::decode(received, &mut self.scratch) {
             Ok(value) => Ok(value),
             Err(why) => Err(RecvError::Decode(why)),
         }
@@ -560,6 +558,35 @@ impl<T: Message + ?Sized> Receiver<T> {
             redelivered,
             keep: false,
         }
+    }
+}
+
+/// A record that is being received. Nobody changes it meanwhile.
+struct Received<'a> {
+    consumer: &'a Consumer,
+    record: Record,
+}
+
+impl Source for Received<'_> {
+    type Error = String;
+
+    fn len(&self) -> usize {
+        self.record.len()
+    }
+
+    #[inline(always)]
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
+        Ok(self.consumer.read(&self.record))
+    }
+
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        self.consumer.append(&self.record, out);
+        Ok(())
+    }
+
+    fn undecodable(&self, why: String) -> String {
+        why
     }
 }
 
@@ -597,13 +624,11 @@ impl<T: Message + ?Sized> RecvRef<'_, T> {
     /// # Errors
     /// `Decode`.
     pub fn get(&self) -> Result<Owned<T>> {
-        let mut scratch = Vec::new();
         let received = Received {
             consumer: &self.receiver.consumer,
             record: self.record,
-            scratch: &mut scratch,
         };
-        T::Codec::decode(received).map_err(Error::Decode)
+        T::Codec::decode(received, &mut Vec::new()).map_err(Error::Decode)
     }
 
     /// Fills `out` from position `at` of the message on.

@@ -15,7 +15,7 @@ use crate::layout::{
 use crate::ring::{Corrupt, Ring, Walked};
 use crate::role::{Role, State};
 use crate::roster::RosterView;
-use crate::segment::Segment;
+use crate::segment::{Access, Segment};
 use crate::sync::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
 use rustix::fs::{AtFlags, FileType};
 use std::os::unix::process::ExitStatusExt;
@@ -52,7 +52,7 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
     // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
     channels.sort_by(|a: &ChannelInfo, b| a.name.cmp(&b.name));
     Ok(DomainInfo {
-        name: directory.domain().to_string(),
+        name: directory.name().to_string(),
         path: display(directory.path()),
         bytes: names.iter().map(|name| bytes_of(directory, name)).sum(),
         main,
@@ -127,7 +127,7 @@ impl Reader<'_> {
         if !self.has_all_pages(file) {
             return None;
         }
-        let opened = Segment::open_with_file(self.directory, file, Some(kind), false);
+        let opened = Segment::open_with_file(self.directory, file, Some(kind), Access::Read);
         self.sound(file, opened).map(|(segment, _)| segment)
     }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::layout::{CHILDREN, ChildRecord, Kind, PAGE, Prologue, RuntimeHeader};
 use crate::role::{self, Claimed, Denied, State};
 use crate::roster::Roster;
-use crate::segment::Segment;
+use crate::segment::{Segment, Size};
 use crate::sync::Ordering::*;
 use crate::sys;
 use core::time::Duration;
@@ -52,7 +52,7 @@ impl Control {
                 max: CHILDREN as u32,
             });
         }
-        let size = size_of::<RuntimeHeader>().next_multiple_of(PAGE) as u64;
+        let size = Size::fixed(size_of::<RuntimeHeader>().next_multiple_of(PAGE) as u64);
         for _ in 0..100 {
             match Segment::open(directory, RUNTIME, None) {
                 Err(Error::NotFound { .. }) => {}
@@ -91,7 +91,7 @@ impl Control {
             }
         }
         Err(Error::DomainTaken {
-            domain: directory.domain().to_string(),
+            domain: directory.name().to_string(),
             pid: 0,
         })
     }
@@ -188,7 +188,7 @@ fn remove_dead(old: &Segment, roster: &Roster) -> Result<()> {
             Ok(())
         }
         Err(Denied::Held(holder)) => Err(Error::DomainTaken {
-            domain: roster.directory().domain().to_string(),
+            domain: roster.directory().name().to_string(),
             pid: roster.pid_of(holder),
         }),
         // Its main is just leaving, or another removes it.

@@ -248,7 +248,7 @@ impl Supervisor {
         let io = |e: rustix::io::Errno| Error::io("a supervisor's descriptors", e);
         let life = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io)?;
-        let domain = roster.directory().domain().to_string();
+        let domain = roster.directory().name().to_string();
         let names = specs.iter().map(|spec| spec.name.clone()).collect();
         let children: Vec<_> = specs
             .into_iter()

@@ -1,0 +1,616 @@
+//! A store as one process holds it: how it is made, opened and locked, and how a value is read.
+
+use super::blocks::MOST_WORDS;
+use super::lookup::{FEW_TRIES, LARGE, Probe, TRIES};
+use super::memory::{Memory, NoRoom};
+use super::table::{BLOCK_HEADER, Entry, Flaw, Key, MOST_KEY, Refusal, Table, Value, words_for};
+use super::{scan, table};
+use crate::domain::{Directory, Place, STORE};
+use crate::error::{Error, Result};
+use crate::identity::boot_id;
+use crate::layout::{
+    FIRST_BITS, HASH_RAPID_V3, HEAP, Kind, MOST_BITS, PAGE, Prologue, StoreDoor, StoreHeader,
+    store_word,
+};
+use crate::lock;
+use crate::roster::{self, Roster};
+use crate::segment::{Access, Segment, Size, no_space};
+use crate::sync::{AtomicU64, Ordering::*, fence};
+use crate::sys::{self, ForkCanary};
+use core::time::Duration;
+use rustix::fd::OwnedFd;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// A store's file is never smaller, and grows by this.
+const LEAST: u64 = 256 << 10;
+
+/// What to make or open.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) place: Place,
+    pub(crate) max_size: u64,
+    /// Entries to be ready for.
+    pub(crate) capacity: u64,
+    pub(crate) access: Access,
+    pub(crate) lock_timeout: Duration,
+}
+
+pub(crate) struct Attachment {
+    pub(crate) table: Table,
+    segment: Arc<Segment>,
+    /// `None`: read-only, and so nobody to the others.
+    roster: Option<Arc<Roster>>,
+    /// What the lock's word is while we hold it.
+    me: u32,
+    /// How our blocks name us.
+    writer: u16,
+    canary: ForkCanary,
+    lock_timeout: Duration,
+    name: String,
+    /// Types whose names we know to be in the store, by their low bits.
+    known_types: [AtomicU64; 64],
+}
+
+thread_local! {
+    /// The stores whose lock this thread holds while it runs a user's code, by inode.
+    static UPDATING: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Attachment {
+    /// Makes the store; `AlreadyExists` if there is one of that name.
+    pub(crate) fn create(plan: &Plan, name: &str) -> Result<Attachment> {
+        crate::domain::check_name(name)?;
+        let roster = roster::join_at(&plan.place, true)?;
+        // Held until it is open, so that the directory stays.
+        match make(plan, &roster, name)? {
+            true => Attachment::open(plan, name),
+            false => Err(Error::AlreadyExists {
+                name: name.to_string(),
+            }),
+        }
+    }
+
+    pub(crate) fn open_or_create(plan: &Plan, name: &str) -> Result<Attachment> {
+        // Each round lost was lost to somebody who made it, or removed it.
+        for _ in 0..100 {
+            match Attachment::open(plan, name) {
+                Err(Error::NotFound { .. }) => {}
+                other => return other,
+            }
+            match Attachment::create(plan, name) {
+                Err(Error::AlreadyExists { .. } | Error::NotFound { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(Error::NotFound {
+            name: name.to_string(),
+        })
+    }
+
+    pub(crate) fn open(plan: &Plan, name: &str) -> Result<Attachment> {
+        crate::domain::check_name(name)?;
+        let file_name = format!("{name}{STORE}");
+        let not_found = |e| match e {
+            Error::NotFound { .. } => Error::NotFound {
+                name: name.to_string(),
+            },
+            e => e,
+        };
+        let (roster, opened) = match plan.access {
+            Access::Read => {
+                let directory = Directory::at(&plan.place, false).map_err(not_found)?;
+                let opened =
+                    Segment::open_with_file(&directory, &file_name, Some(Kind::Store), plan.access);
+                (None, opened)
+            }
+            Access::Write => {
+                let roster = join_of(&plan.place, &file_name).map_err(not_found)?;
+                let directory = roster.directory();
+                let opened =
+                    Segment::open_with_file(directory, &file_name, Some(Kind::Store), plan.access);
+                (Some(roster), opened)
+            }
+        };
+        let (segment, file) = opened.map_err(not_found)?;
+        if let Some(roster) = &roster {
+            if segment.header::<Prologue>().roster.load(Relaxed) != roster.id() {
+                let path = segment.path().to_string();
+                return Err(Error::ForeignRoster { path });
+            }
+        }
+        let attachment = Attachment::over(plan, name, segment, file, roster)?;
+        attachment.check_boot()?;
+        Ok(attachment)
+    }
+
+    fn over(
+        plan: &Plan,
+        name: &str,
+        segment: Segment,
+        file: OwnedFd,
+        roster: Option<Arc<Roster>>,
+    ) -> Result<Attachment> {
+        if segment.size() < (HEAP + PAGE) as u64 || size_of_file(&file) < (HEAP + PAGE) as u64 {
+            return Err(Error::refused(
+                segment.path(),
+                "it is too small for a store",
+            ));
+        }
+        let canary = match &roster {
+            Some(roster) => roster.canary(),
+            None => ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?,
+        };
+        let segment = Arc::new(segment);
+        let memory = Memory::of_file(segment.clone(), file);
+        let me = roster.as_ref().map(|roster| roster.me());
+        let attachment = Attachment {
+            table: Table::new(memory),
+            segment,
+            me: me.map_or(0, lock::word_of),
+            writer: me.map_or(0, |me| {
+                u16::from(me.slot) | (me.generation as u16 & 0xff) << 8
+            }),
+            roster,
+            canary,
+            lock_timeout: plan.lock_timeout,
+            name: name.to_string(),
+            known_types: [const { AtomicU64::new(0) }; 64],
+        };
+        attachment.check_header()?;
+        Ok(attachment)
+    }
+
+    /// What must be so for lookups to mean anything. The rest is checked where it is used.
+    fn check_header(&self) -> Result<()> {
+        let header = self.header();
+        if header.hash.load(Relaxed) != HASH_RAPID_V3 {
+            return Err(self.corrupt(Flaw {
+                at: store_word!(hash),
+            }));
+        }
+        let Some(buckets) = self.table.buckets() else {
+            return Err(self.corrupt(Flaw {
+                at: store_word!(buckets),
+            }));
+        };
+        for index in [0, buckets - 1] {
+            let bucket = self
+                .table
+                .bucket_at(index)
+                .and_then(|at| self.table.bucket(at));
+            if bucket.is_none() {
+                let at = store_word!(pieces) + table::piece_of(index).0;
+                return Err(self.corrupt(Flaw { at }));
+            }
+        }
+        let (cursor, end) = (header.cursor.load(Relaxed), header.end.load(Relaxed));
+        if cursor > end || end > self.table.memory.len() {
+            return Err(self.corrupt(Flaw {
+                at: store_word!(end),
+            }));
+        }
+        Ok(())
+    }
+
+    /// After a reboot, and so perhaps a power cut, all of the store is looked at before it is used.
+    fn check_boot(&self) -> Result<()> {
+        let written = [0, 1].map(|i| self.header().boot_id[i].load(Relaxed));
+        let Some(ours) = boot_id().filter(|ours| *ours != written) else {
+            return Ok(());
+        };
+        if self.roster.is_none() {
+            return self.verify();
+        }
+        let locked = self.lock()?;
+        locked.verify()?;
+        for (word, value) in self.header().boot_id.iter().zip(ours) {
+            word.store(value, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Looks at all of the store, without the lock if we may not take it.
+    pub(crate) fn verify(&self) -> Result<()> {
+        if self.roster.is_some() {
+            return self.lock()?.verify();
+        }
+        self.look_at_all()
+    }
+
+    fn look_at_all(&self) -> Result<()> {
+        let flaws = super::verify::flaws(&self.table);
+        if flaws.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Damaged {
+            path: self.path().to_string(),
+            flaws,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.segment.path()
+    }
+
+    pub(crate) fn header(&self) -> &StoreHeader {
+        self.segment.header()
+    }
+
+    pub(crate) fn door(&self) -> &StoreDoor {
+        self.segment.door()
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.roster.is_none()
+    }
+
+    /// Whether the lock is held by a process that died.
+    pub(crate) fn holder_is_dead(&self) -> bool {
+        let holder = lock::owner(self.door().lock.seen());
+        match (holder, &self.roster) {
+            (Some(holder), Some(roster)) => !roster.is_alive(holder),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        self.canary.forked()
+    }
+
+    /// Removes the file's name, if it still is this file's.
+    pub(crate) fn unlink(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
+        let roster = self.roster.as_ref().ok_or(Error::ReadOnly)?;
+        self.segment.unlink(roster.directory());
+        Ok(())
+    }
+
+    #[cold]
+    pub(crate) fn corrupt_entry(&self, entry: &Entry<'_>) -> Error {
+        self.corrupt(Flaw { at: entry.at })
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.segment.sync(8 * self.table.memory.len())
+    }
+
+    pub(crate) fn reach(&self) -> u64 {
+        self.segment.size()
+    }
+
+    #[cold]
+    pub(crate) fn corrupt(&self, flaw: Flaw) -> Error {
+        Error::Corrupt {
+            path: self.path().to_string(),
+            offset: 8 * flaw.at,
+        }
+    }
+
+    #[cold]
+    fn refused(&self, refusal: Refusal, key: &Key<'_>, len: usize) -> Error {
+        match refusal {
+            Refusal::NoRoom(NoRoom { words }) => match &self.roster {
+                Some(roster) => no_space(roster.directory(), 8 * words),
+                None => Error::ReadOnly,
+            },
+            Refusal::TooLarge => Error::TooLarge {
+                len: len as u64,
+                max: 8 * (MOST_WORDS - BLOCK_HEADER - words_for(key.bytes.len())),
+            },
+            Refusal::Collisions => Error::TooManyCollisions {
+                path: self.path().to_string(),
+            },
+            Refusal::Flaw(flaw) => {
+                self.table.poison(flaw);
+                self.corrupt(flaw)
+            }
+        }
+    }
+
+    /// The key of these bytes.
+    #[inline(always)]
+    pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> Result<Key<'a>> {
+        if self.canary.forked() {
+            return Err(Error::Forked);
+        }
+        if bytes.len() > MOST_KEY {
+            let (len, max) = (bytes.len(), MOST_KEY);
+            return Err(Error::KeyTooLong { len, max });
+        }
+        Ok(self.table.key(bytes))
+    }
+
+    /// Lets `read` read the key's entry, until it is one that did not change meanwhile: at most 16
+    /// times without the lock, then with it.
+    #[inline(always)]
+    pub(crate) fn read<R>(
+        &self,
+        key: &Key<'_>,
+        mut read: impl FnMut(&Entry<'_>) -> Result<R, Torn>,
+    ) -> Result<Option<R>> {
+        let mut tries = 0;
+        while tries < TRIES {
+            tries += 1;
+            match self.table.find(key) {
+                Probe::Hit(entry) => {
+                    if let Ok(value) = read(&entry) {
+                        return Ok(Some(value));
+                    }
+                    if entry.sizes.value() > LARGE && tries >= FEW_TRIES {
+                        break;
+                    }
+                }
+                Probe::Miss => return Ok(None),
+                Probe::Moved => {}
+            }
+        }
+        self.read_locked(key, read)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_locked<R>(
+        &self,
+        key: &Key<'_>,
+        mut read: impl FnMut(&Entry<'_>) -> Result<R, Torn>,
+    ) -> Result<Option<R>> {
+        if self.is_read_only() {
+            return Err(Error::Contended);
+        }
+        let locked = self.lock()?;
+        self.table.count(store_word!(locked_reads));
+        match locked.find(key)? {
+            None => Ok(None),
+            Some(entry) => match read(&entry) {
+                Ok(value) => Ok(Some(value)),
+                Err(Torn) => Err(self.corrupt(Flaw { at: entry.at })),
+            },
+        }
+    }
+
+    /// Changes the key's entry, which is looked for before the lock is taken: that draws in the
+    /// lines that are far away, and most of the time nothing happens in between.
+    #[inline]
+    pub(crate) fn change<R>(
+        &self,
+        key: &Key<'_>,
+        change: impl FnOnce(&Locked<'_>, Option<Entry<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        let sequence = self.table.counter(store_word!(sequence));
+        let before = sequence.load(Relaxed);
+        // The search comes after; what it did not find is not there if nothing was committed since.
+        fence(Acquire);
+        let probe = self.table.find(key);
+        let locked = self.lock()?;
+        let found = match probe {
+            Probe::Hit(entry) if entry.is_still() => Some(entry),
+            Probe::Miss if sequence.load(Relaxed) == before => None,
+            _ => locked.find(key)?,
+        };
+        change(&locked, found)
+    }
+
+    /// Takes the lock, and finishes what its last holder left half done.
+    #[inline]
+    pub(crate) fn lock(&self) -> Result<Locked<'_>> {
+        if self.canary.forked() {
+            return Err(Error::Forked);
+        }
+        let roster = self.roster.as_ref().ok_or(Error::ReadOnly)?;
+        let word = &self.door().lock;
+        if !lock::try_take(word, self.me) {
+            if UPDATING.with_borrow(|stores| stores.contains(&self.segment.inode())) {
+                return Err(Error::Reentrant);
+            }
+            lock::wait(word, self.me, roster, self.lock_timeout)?;
+        }
+        let locked = Locked(self);
+        let settled = self.table.settle(|| super::watch::wake_all(self.door()));
+        match settled {
+            Ok(_) => Ok(locked),
+            Err(flaw) => {
+                self.table.poison(flaw);
+                Err(self.corrupt(flaw))
+            }
+        }
+    }
+
+    /// The name of a type by its hash, as far as the store knows it.
+    pub(crate) fn type_name(&self, type_hash: u64) -> String {
+        let bytes = type_hash.to_ne_bytes();
+        let key = self.internal(&bytes);
+        let name = self.read(&key, |entry| scan::value_of(entry));
+        match name {
+            Ok(Some(name)) if !name.is_empty() => String::from_utf8_lossy(&name).into_owned(),
+            _ => format!("type {type_hash:016x}"),
+        }
+    }
+
+    fn internal<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        Key {
+            internal: true,
+            ..self.table.key(bytes)
+        }
+    }
+}
+
+/// What was read is a mixture, or no longer in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Torn;
+
+/// The store's lock, held by this thread.
+pub(crate) struct Locked<'a>(&'a Attachment);
+
+impl Locked<'_> {
+    pub(crate) fn find(&self, key: &Key<'_>) -> Result<Option<Entry<'_>>> {
+        match self.0.table.find(key) {
+            Probe::Hit(entry) => Ok(Some(entry)),
+            Probe::Miss => Ok(None),
+            // Nobody moves anything but us.
+            Probe::Moved => Err(self.0.corrupt(Flaw {
+                at: store_word!(buckets),
+            })),
+        }
+    }
+
+    /// Stores `bytes` under `key`, whose entry is `found`. Gives the version.
+    pub(crate) fn put(
+        &self,
+        key: &Key<'_>,
+        found: Option<&Entry<'_>>,
+        (type_hash, type_name): (u64, fn() -> String),
+        bytes: &[u8],
+    ) -> Result<u64> {
+        let this = self.0;
+        let known = &this.known_types[(type_hash % 64) as usize];
+        // Should the name move the entry that was found, it is looked for again.
+        let found_again;
+        let mut found = found;
+        if known.load(Relaxed) != type_hash {
+            self.name_type(type_hash, &type_name())?;
+            known.store(type_hash, Relaxed);
+            found_again = self.find(key)?;
+            found = found_again.as_ref();
+        }
+        let value = Value {
+            type_hash,
+            bytes,
+            writer: this.writer,
+        };
+        let wake = || super::watch::wake(&this.table, this.door(), key.hash);
+        let put = this.table.put(key, found, value, wake);
+        put.map_err(|refusal| this.refused(refusal, key, bytes.len()))
+    }
+
+    /// Stores the name of a type, once, so that others can be told what is there.
+    #[cold]
+    fn name_type(&self, type_hash: u64, name: &str) -> Result<()> {
+        let bytes = type_hash.to_ne_bytes();
+        let key = self.0.internal(&bytes);
+        if self.find(&key)?.is_some() {
+            return Ok(());
+        }
+        let value = Value {
+            type_hash: 0,
+            bytes: name.as_bytes(),
+            writer: self.0.writer,
+        };
+        let put = self.0.table.put(&key, None, value, || ());
+        put.map_err(|refusal| self.0.refused(refusal, &key, name.len()))?;
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, key: &Key<'_>, entry: &Entry<'_>) -> Result<()> {
+        let this = self.0;
+        let wake = || super::watch::wake(&this.table, this.door(), key.hash);
+        let removed = this.table.remove(entry, wake);
+        removed.map_err(|refusal| this.refused(refusal, key, 0))
+    }
+
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.0.look_at_all()
+    }
+
+    /// Runs a user's code under the lock; what it does to this store itself is `Reentrant`.
+    pub(crate) fn lend<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Inside;
+        impl Drop for Inside {
+            fn drop(&mut self) {
+                UPDATING.with_borrow_mut(|stores| stores.pop());
+            }
+        }
+        UPDATING.with_borrow_mut(|stores| stores.push(self.0.segment.inode()));
+        let _inside = Inside;
+        f()
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(test)]
+        if crate::sync::kills::is_killed() {
+            return;
+        }
+        // A fork inherits the guard, but not the lock.
+        if !self.0.canary.forked() {
+            lock::give_back(&self.0.door().lock);
+        }
+    }
+}
+
+/// Joins the roster beside the file.
+fn join_of(place: &Place, file: &str) -> Result<Arc<Roster>> {
+    match roster::join_at(place, false) {
+        Err(Error::NotFound { name }) => match Directory::at(place, false) {
+            // The store is there, and nobody can tell any more who held its lock.
+            Ok(directory) if directory.list()?.iter().any(|other| other == file) => {
+                let path = directory.file(file);
+                Err(Error::ForeignRoster { path })
+            }
+            _ => Err(Error::NotFound { name }),
+        },
+        other => other,
+    }
+}
+
+fn size_of_file(file: &OwnedFd) -> u64 {
+    rustix::fs::fstat(file).map_or(0, |stat| stat.st_size as u64)
+}
+
+/// Makes the file; `false` if another has its name.
+fn make(plan: &Plan, roster: &Roster, name: &str) -> Result<bool> {
+    let directory = roster.directory();
+    let file = format!("{name}{STORE}");
+    let io = |e: std::io::Error| Error::io(directory.file(&file), e);
+    let seeds = [
+        sys::random_nonzero().map_err(io)?,
+        sys::random_nonzero().map_err(io)?,
+    ];
+    let buckets = plan.capacity.saturating_mul(2) / 9 + 1;
+    let buckets = buckets.clamp(1 << FIRST_BITS, 1 << MOST_BITS);
+    // The buckets lie at the start of the heap, piece by piece.
+    let mut pieces = Vec::new();
+    let (mut next, mut cursor) = (0, HEAP as u64 / 8);
+    while next < buckets {
+        pieces.push((table::piece_of(next).0, cursor));
+        cursor += 8 * table::piece_len(next);
+        next += table::piece_len(next);
+    }
+    let bytes = (8 * cursor + PAGE as u64).next_multiple_of(LEAST);
+    let size = Size {
+        bytes,
+        reach: plan.max_size.max(bytes).next_multiple_of(PAGE as u64),
+    };
+    let made = Segment::create(
+        directory,
+        &file,
+        Kind::Store,
+        size,
+        roster.id(),
+        |segment| {
+            let header = segment.header::<StoreHeader>();
+            header.hash.store(HASH_RAPID_V3, Relaxed);
+            for (word, seed) in header.seeds.iter().zip(seeds) {
+                word.store(seed, Relaxed);
+            }
+            for (word, value) in header.boot_id.iter().zip(boot_id().unwrap_or([0, 0])) {
+                word.store(value, Relaxed);
+            }
+            for (piece, at) in pieces {
+                header.pieces[piece as usize].store(at, Relaxed);
+            }
+            header.buckets.store(buckets, Relaxed);
+            header.cursor.store(cursor, Relaxed);
+            header.end.store(bytes / 8, Relaxed);
+        },
+    )?;
+    Ok(made.is_ok())
+}

@@ -1,0 +1,185 @@
+//! The words of a store: a file that grows under a mapping that does not move.
+//!
+//! All of it is mapped once, as far as it may ever grow; what there is of it is known as a length
+//! that this process has seen for itself. A word is named by its index, and an index that lies
+//! beyond is looked up in the file's size once more before it is refused. The file has all its
+//! pages, without holes, up to the journaled end: a writer reserves and populates new ones before
+//! it commits that they are there.
+//!
+//! The obligation of the `unsafe` here: what is lent out lies within the known length.
+#![allow(unsafe_code)]
+
+use crate::layout::{HEAP, StoreHeader};
+use crate::sync::AtomicU64;
+use core::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[cfg(not(loom))]
+use {crate::segment::Segment, rustix::fd::OwnedFd, std::sync::Arc};
+
+/// Index of the first word that is not the header's or the door's.
+pub(crate) const FIRST: u64 = (HEAP / size_of::<AtomicU64>()) as u64;
+const HEADER: u64 = (size_of::<StoreHeader>() / size_of::<AtomicU64>()) as u64;
+
+/// What lies behind the words.
+pub(crate) trait Backing: Send + Sync {
+    /// How many words there are by now.
+    fn len(&self) -> u64;
+    /// Makes the words `from..to` be there, if there is room.
+    fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom>;
+}
+
+/// The store cannot grow by so many words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    pub(crate) words: u64,
+}
+
+pub(crate) struct Memory {
+    words: NonNull<AtomicU64>,
+    /// Words known to be there; never too many. Private to this process.
+    len: AtomicUsize,
+    backing: Box<dyn Backing>,
+}
+
+// SAFETY: pointers to atomics, which any thread may use, a counter, and a backing that is Send and
+// Sync.
+unsafe impl Send for Memory {}
+// SAFETY: as above; all methods are atomic accesses or the backing's.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// # Safety
+    /// The first `backing.len()` words at `words` are there, now and whenever that was asked, as
+    /// long as `backing` lives; all other references to them are to atomics. There are at least as
+    /// many as up to [`FIRST`].
+    pub(crate) unsafe fn new(words: NonNull<AtomicU64>, backing: Box<dyn Backing>) -> Self {
+        let len = backing.len();
+        assert!(len >= FIRST);
+        Memory {
+            words,
+            len: AtomicUsize::new(len as usize),
+            backing,
+        }
+    }
+
+    /// A word of the header, by [`store_word!`](crate::layout::store_word).
+    #[inline(always)]
+    pub(crate) fn header(&self, at: u64) -> &AtomicU64 {
+        assert!(at < HEADER);
+        // SAFETY: the header is there, and lives as long as `self`.
+        unsafe { self.words.add(at as usize).as_ref() }
+    }
+
+    /// The `count` words of the heap from `at` on, if there are so many.
+    #[inline(always)]
+    pub(crate) fn heap(&self, at: u64, count: u64) -> Option<&[AtomicU64]> {
+        let len = self.len.load(Relaxed) as u64;
+        if at < FIRST || count > len || at > len - count {
+            return self.heap_grown(at, count);
+        }
+        // SAFETY: the words lie within the known length, as just checked, and are there as long as
+        // `self` is.
+        unsafe { Some(self.slice(at, count)) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn heap_grown(&self, at: u64, count: u64) -> Option<&[AtomicU64]> {
+        let len = self.backing.len();
+        self.len.fetch_max(len as usize, Relaxed);
+        if at < FIRST || count > len || at > len - count {
+            return None;
+        }
+        // SAFETY: as in `heap`.
+        unsafe { Some(self.slice(at, count)) }
+    }
+
+    /// # Safety
+    /// `at + count` is at most a length that the backing had.
+    #[inline(always)]
+    unsafe fn slice(&self, at: u64, count: u64) -> &[AtomicU64] {
+        // SAFETY: the caller vouches that the words are there.
+        unsafe {
+            let first = self.words.add(at as usize).as_ptr();
+            core::slice::from_raw_parts(first, count as usize)
+        }
+    }
+
+    /// A word of the header or of the heap.
+    #[inline(always)]
+    pub(crate) fn word(&self, at: u64) -> Option<&AtomicU64> {
+        if at < HEADER {
+            Some(self.header(at))
+        } else {
+            self.heap(at, 1).map(|words| &words[0])
+        }
+    }
+
+    /// Makes the words `from..to` be there. They count once that is committed.
+    pub(crate) fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
+        self.backing.grow(from, to)
+    }
+
+    /// Words that are there by now.
+    pub(crate) fn len(&self) -> u64 {
+        self.backing.len()
+    }
+}
+
+/// The file behind a store's words.
+#[cfg(not(loom))]
+struct File {
+    segment: Arc<Segment>,
+    file: OwnedFd,
+}
+
+#[cfg(not(loom))]
+impl Memory {
+    /// The words of a store's segment, whose file is at least as long as [`FIRST`] words.
+    pub(crate) fn of_file(segment: Arc<Segment>, file: OwnedFd) -> Memory {
+        let words = segment.words(0, HEAP as u64);
+        // SAFETY: the segment lends its words, as atomics only, for as long as the backing holds
+        // it; the backing never says more than both the file and the mapping have.
+        unsafe { Memory::new(words, Box::new(File { segment, file })) }
+    }
+}
+
+#[cfg(not(loom))]
+impl Backing for File {
+    fn len(&self) -> u64 {
+        let size = rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_size as u64);
+        size.min(self.segment.size()) / 8
+    }
+
+    fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
+        let grown = self.segment.grow(&self.file, 8 * from, 8 * to);
+        grown.map_err(|_| NoRoom { words: to - from })
+    }
+}
+
+/// A fixed number of words on the heap, for models and tests.
+#[cfg(test)]
+pub(crate) struct OnHeap(Box<[AtomicU64]>);
+
+#[cfg(test)]
+impl OnHeap {
+    pub(crate) fn memory(words: u64) -> Memory {
+        let words: Box<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let backing = Box::new(OnHeap(words));
+        let first = NonNull::from(&backing.0[0]);
+        // SAFETY: the box owns the words, which do not move, and lends them to nobody else.
+        unsafe { Memory::new(first, backing) }
+    }
+}
+
+#[cfg(test)]
+impl Backing for OnHeap {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
+        let words = to - from;
+        (to <= self.len()).then_some(()).ok_or(NoRoom { words })
+    }
+}

@@ -1,0 +1,36 @@
+//! The shared store: a hash table in a file that any number of processes read and write.
+//!
+//! `table` says where a key lies and makes the changes, `blocks` where values come from, `journal`
+//! how a change is made so that a kill at any instruction leaves it done or not done; `lookup`
+//! reads without the lock, `scan` goes through all entries, `watch` waits for changes, `verify`
+//! looks at all of it. `memory` is the words, and `attachment` one process's hold on the file.
+
+mod blocks;
+mod journal;
+mod lookup;
+mod memory;
+mod table;
+
+#[cfg(not(loom))]
+pub(crate) mod attachment;
+#[cfg(not(loom))]
+mod options;
+#[cfg(not(loom))]
+mod scan;
+#[cfg(not(loom))]
+mod stats;
+#[cfg(not(loom))]
+mod typed;
+#[cfg(not(loom))]
+mod verify;
+#[cfg(not(loom))]
+mod watch;
+
+#[cfg(not(loom))]
+use attachment::Torn;
+#[cfg(not(loom))]
+pub use {
+    options::StoreOptions,
+    typed::{CasError, Store, StoreIter, StoreKeys, StoreStats},
+    watch::{Watch, Watcher},
+};

@@ -1,0 +1,80 @@
+//! What [`Store::stats`](super::Store::stats) counts.
+
+use super::attachment::Attachment;
+use super::blocks::{Class, FREE};
+use super::memory::FIRST;
+use super::table::{IN_POOL, MOST_LINKS, piece_len, piece_of};
+use super::typed::StoreStats;
+use crate::sync::Ordering::Relaxed;
+
+impl StoreStats {
+    pub(super) fn of(attachment: &Attachment) -> StoreStats {
+        let header = attachment.header();
+        let table = &attachment.table;
+        let load = |word: &crate::sync::AtomicU64| word.load(Relaxed);
+        let internal = load(&header.types);
+        let mut stats = StoreStats {
+            keys: load(&header.keys).saturating_sub(internal),
+            changes: load(&header.sequence),
+            live_bytes: load(&header.live_bytes),
+            file_bytes: 8 * table.memory.len(),
+            max_size: attachment.reach(),
+            buckets: table.buckets().unwrap_or(0),
+            splits: load(&header.splits),
+            recoveries: load(&header.recoveries),
+            locked_reads: load(&header.locked_reads),
+            ..StoreStats::default()
+        };
+        let mut pieces = 0;
+        let mut overflow = 0;
+        for index in 0..stats.buckets {
+            if piece_of(index).1 == 0 {
+                pieces += piece_len(index);
+            }
+            let links = chain_len(attachment, index);
+            overflow += links;
+            stats.chained_buckets += u64::from(links > 0);
+            stats.max_chain = stats.max_chain.max(links);
+        }
+        stats.index_bytes = 64 * (pieces + overflow);
+        for class in Class::all() {
+            let (size, count) = (8 * class.words(), free_len(attachment, class));
+            if count > 0 {
+                stats.free_blocks.push((size, count));
+                stats.free_bytes += size * count;
+            }
+        }
+        stats
+    }
+}
+
+fn chain_len(attachment: &Attachment, index: u64) -> u64 {
+    let table = &attachment.table;
+    let mut at = table.bucket_at(index);
+    for links in 0..MOST_LINKS as u64 {
+        let bucket = at.and_then(|at| table.bucket(at));
+        let link = bucket.map_or(0, |bucket| bucket[0].load(Relaxed));
+        if link == 0 || link & IN_POOL != 0 {
+            return links;
+        }
+        at = Some(link);
+    }
+    MOST_LINKS as u64
+}
+
+/// Free blocks of a class: as many as there can be, if somebody changes the list meanwhile.
+fn free_len(attachment: &Attachment, class: Class) -> u64 {
+    let memory = &attachment.table.memory;
+    let most = (memory.len() - FIRST) / class.words();
+    let mut at = memory.header(class.free()).load(Relaxed);
+    let mut count = 0;
+    while at != 0 && count < most {
+        let first = memory.heap(at, 1).map_or(0, |words| words[0].load(Relaxed));
+        if first & FREE == 0 {
+            break;
+        }
+        count += 1;
+        at = first & !FREE;
+    }
+    count
+}

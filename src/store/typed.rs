@@ -1,0 +1,802 @@
+//! The typed interface of a store.
+
+use super::attachment::{Attachment, Locked, Torn};
+use super::options::StoreOptions;
+use super::scan::{self, Found, Groups};
+use super::table::{Entry, Key, words_for};
+use super::watch::Watch;
+use crate::codec::{Codec, Message, Owned, Source, type_hash, type_name};
+use crate::error::{Error, Result};
+use crate::sync::Ordering::Relaxed;
+use crate::words;
+use core::borrow::Borrow;
+use core::fmt;
+use core::marker::PhantomData;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+
+/// A key-value table that processes share: any number of them read and write, and reading neither
+/// waits nor stores.
+///
+/// Values are whatever is a [`Message`], under keys of up to 65,535 bytes. Cloning a handle is
+/// cheap, and threads may share one.
+///
+/// ```
+/// # let domain = format!("doc-store-{}", std::process::id());
+/// use ringlane::Store;
+///
+/// let store = Store::options().domain(&domain).create("settings")?;
+/// store.set("volume", &11u32)?;
+/// store.set("greeting", "hello")?;
+///
+/// // Here, or in any other process:
+/// let same = Store::options().domain(&domain).open("settings")?;
+/// assert_eq!(same.get::<u32>("volume")?, Some(11));
+/// assert_eq!(same.get::<str>("greeting")?.as_deref(), Some("hello"));
+/// assert_eq!(same.get::<str>("farewell")?, None);
+/// # store.remove()?;
+/// # Ok::<(), ringlane::Error>(())
+/// ```
+///
+/// # What holds when processes die
+/// A call that changes something has changed it for everybody once it returns, and a process that
+/// is killed in such a call has changed it or not. Its lock is taken over within 10 ms of its end;
+/// a process that is stopped keeps the lock, and then writers get `LockTimeout`, and readers go on.
+///
+/// # How long it stays
+/// A store is a file, and stays until it is [removed](Store::remove): in a domain until the next
+/// reboot, at a [path](StoreOptions::path) for good. The store of a
+/// [`Runtime`](crate::Runtime::store) goes when its main process shuts down in order.
+///
+/// # Errors of all calls
+/// `KeyTooLong`; `Forked` in a fork of the process that opened the store; `Corrupt` if what lies
+/// there was not written by this library. Calls that change something: `ReadOnly`, `LockTimeout`,
+/// `Reentrant` inside the closure of [`update`](Store::update), and if they store a value,
+/// `TooLarge` (beyond 1 GiB), `NoSpace` with the store unchanged, `TooManyCollisions`, `Encode`.
+/// Calls that give a value: `TypeMismatch` if one of another type is there, `Decode`, and from a
+/// handle for reading only `Contended`.
+///
+/// # Cost
+/// A `get` reads two lines of memory for a small value, a `set` takes a lock. The table grows by
+/// one bucket at a time, the file by 256 KiB, so no call is much longer than the others.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) attachment: Arc<Attachment>,
+}
+
+/// Why [`Store::compare_and_set`] stored nothing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CasError {
+    /// There is another version by now.
+    Changed {
+        /// It; 0 if there is no value.
+        version: u64,
+    },
+    /// Something else.
+    Other(Error),
+}
+
+impl From<Error> for CasError {
+    fn from(error: Error) -> Self {
+        CasError::Other(error)
+    }
+}
+
+impl fmt::Display for CasError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CasError::Changed { version: 0 } => write!(f, "there is no value any more"),
+            CasError::Changed { version } => write!(f, "the value changed: version {version}"),
+            CasError::Other(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for CasError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CasError::Other(error) => Some(error),
+            CasError::Changed { .. } => None,
+        }
+    }
+}
+
+impl Store {
+    /// How to make or open one.
+    pub fn options() -> StoreOptions {
+        StoreOptions::new()
+    }
+
+    /// Opens the store `name` of the default domain, making it if there is none. See
+    /// [`StoreOptions`] for more.
+    ///
+    /// # Errors
+    /// As [`StoreOptions::open_or_create`].
+    pub fn open_or_create(name: &str) -> Result<Store> {
+        Store::options().open_or_create(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.attachment.name()
+    }
+
+    /// Stores a value, whatever was there, of whatever type. Gives its version.
+    #[inline]
+    pub fn set<T: Message + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<u64> {
+        self.write(key.as_ref(), value, |locked, found, key, bytes| {
+            locked.put(key, found.as_ref(), type_of::<T>(), bytes)
+        })
+    }
+
+    /// Stores a value if there is none. Gives its version, or `None` if there is one.
+    ///
+    /// ```
+    /// # let domain = format!("doc-insert-new-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// assert!(store.insert_new("leader", "alice")?.is_some());
+    /// assert!(store.insert_new("leader", "bob")?.is_none());
+    /// assert_eq!(store.get::<str>("leader")?.as_deref(), Some("alice"));
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn insert_new<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+    ) -> Result<Option<u64>> {
+        self.write(
+            key.as_ref(),
+            value,
+            |locked, found, key, bytes| match found {
+                Some(_) => Ok(None),
+                None => locked.put(key, None, type_of::<T>(), bytes).map(Some),
+            },
+        )
+    }
+
+    /// Stores a value, and gives the one that was there.
+    pub fn swap<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+    ) -> Result<Option<Owned<T>>> {
+        self.write(key.as_ref(), value, |locked, found, key, bytes| {
+            let old = self.read_found::<T>(key, found.as_ref())?;
+            locked.put(key, found.as_ref(), type_of::<T>(), bytes)?;
+            Ok(old)
+        })
+    }
+
+    /// Stores a value if the one that is there has that version; 0 stands for none. Gives the new
+    /// version. With [`get_versioned`](Self::get_versioned) it is the way to change a value
+    /// without holding the lock while one thinks.
+    ///
+    /// ```
+    /// # let domain = format!("doc-cas-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// use ringlane::CasError;
+    ///
+    /// let first = store.set("balance", &100u64)?;
+    /// let (balance, version) = store.get_versioned::<u64>("balance")?.unwrap();
+    /// let second = store.compare_and_set("balance", version, &(balance - 30)).unwrap();
+    /// match store.compare_and_set("balance", first, &0u64) {
+    ///     Err(CasError::Changed { version }) => assert_eq!(version, second),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Changed` if it has another.
+    pub fn compare_and_set<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: u64,
+        value: &T,
+    ) -> Result<u64, CasError> {
+        let outcome = self.write(key.as_ref(), value, |locked, found, key, bytes| {
+            let now = found.as_ref().map_or(0, |entry| entry.stamp);
+            if now != version {
+                return Ok(Err(CasError::Changed { version: now }));
+            }
+            locked
+                .put(key, found.as_ref(), type_of::<T>(), bytes)
+                .map(Ok)
+        });
+        outcome?
+    }
+
+    /// Replaces a value by what `f` makes of it: `None` stands for no value on both sides. Gives
+    /// the new version, 0 if there is no value then.
+    ///
+    /// `f` runs under the lock, so all other writers wait for it. If it panics, nothing was
+    /// changed. It may read this store, and not write it.
+    ///
+    /// ```
+    /// # let domain = format!("doc-update-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// store.update::<str>("log", |log| Some(log.unwrap_or_default() + "one."))?;
+    /// store.update::<str>("log", |log| Some(log.unwrap_or_default() + "two."))?;
+    /// assert_eq!(store.get::<str>("log")?.as_deref(), Some("one.two."));
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn update<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        f: impl FnOnce(Option<Owned<T>>) -> Option<Owned<T>>,
+    ) -> Result<u64> {
+        let key = self.attachment.key(key.as_ref())?;
+        self.attachment.change(&key, |locked, found| {
+            // Decoding and encoding may be a user's code as well.
+            let old = locked.lend(|| self.read_found::<T>(&key, found.as_ref()))?;
+            let new = locked.lend(|| f(old));
+            match (new, &found) {
+                (Some(new), _) => with_scratch::<T, _>(|scratch| {
+                    let bytes =
+                        locked.lend(|| T::Codec::encode(new.borrow(), scratch, <[u8]>::to_vec));
+                    let bytes = bytes.map_err(Error::Encode)?;
+                    locked.put(&key, found.as_ref(), type_of::<T>(), &bytes)
+                }),
+                (None, Some(entry)) => locked.remove(&key, entry).map(|()| 0),
+                (None, None) => Ok(0),
+            }
+        })
+    }
+
+    /// Adds to an `i64`, wrapping around, and gives what it was: 0 if there was none.
+    ///
+    /// ```
+    /// # let domain = format!("doc-fetch-add-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// assert_eq!(store.fetch_add("visits", 1)?, 0);
+    /// assert_eq!(store.fetch_add("visits", 1)?, 1);
+    /// assert_eq!(store.get::<i64>("visits")?, Some(2));
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn fetch_add(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
+        let key = self.attachment.key(key.as_ref())?;
+        self.attachment.change(&key, |locked, found| {
+            let old = self.read_found::<i64>(&key, found.as_ref())?.unwrap_or(0);
+            let new = old.wrapping_add(by).to_ne_bytes();
+            locked.put(&key, found.as_ref(), type_of::<i64>(), &new)?;
+            Ok(old)
+        })
+    }
+
+    /// The value, if there is one.
+    #[inline]
+    pub fn get<T: Message + ?Sized>(&self, key: impl AsRef<[u8]>) -> Result<Option<Owned<T>>> {
+        let found = self.get_versioned::<T>(key)?;
+        Ok(found.map(|(value, _)| value))
+    }
+
+    /// The value, or `default` if there is none.
+    pub fn get_or<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        default: Owned<T>,
+    ) -> Result<Owned<T>> {
+        Ok(self.get::<T>(key)?.unwrap_or(default))
+    }
+
+    /// The value and its version. Each change of the store has a version of its own, higher than
+    /// all before.
+    #[inline]
+    pub fn get_versioned<T: Message + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<(Owned<T>, u64)>> {
+        let key = self.attachment.key(key.as_ref())?;
+        let found = with_scratch::<T, _>(|scratch| {
+            self.attachment
+                .read(&key, |entry| decode::<T>(entry, scratch))
+        })?;
+        match found {
+            None => Ok(None),
+            Some(Ok(found)) => Ok(Some(found)),
+            Some(Err(unlike)) => Err(self.unlike::<T>(&key, unlike)),
+        }
+    }
+
+    /// Replaces what is in `out` by the bytes of the value, of any type, as its codec made them.
+    /// `false`, and `out` empty, if there is none. With a buffer that is used again it allocates
+    /// nothing.
+    ///
+    /// ```
+    /// # let domain = format!("doc-get-into-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// let mut image = Vec::new();
+    /// store.set::<[u8]>("image", &[7; 4096])?;
+    /// assert!(store.get_into("image", &mut image)?);
+    /// assert_eq!(image.len(), 4096);
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn get_into(&self, key: impl AsRef<[u8]>, out: &mut Vec<u8>) -> Result<bool> {
+        let key = self.attachment.key(key.as_ref())?;
+        out.clear();
+        let found = self
+            .attachment
+            .read(&key, |entry| scan::append_value(entry, out))?;
+        Ok(found.is_some())
+    }
+
+    /// The type of the value, as errors and pictures name it.
+    pub fn type_of(&self, key: impl AsRef<[u8]>) -> Result<Option<String>> {
+        let key = self.attachment.key(key.as_ref())?;
+        let found = self.attachment.read(&key, |entry| {
+            entry.is_still().then_some(entry.type_hash).ok_or(Torn)
+        })?;
+        Ok(found.map(|hash| self.attachment.type_name(hash)))
+    }
+
+    /// Whether there is a value, of any type.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = self.attachment.key(key.as_ref())?;
+        let found = self
+            .attachment
+            .read(&key, |entry| entry.is_still().then_some(()).ok_or(Torn));
+        Ok(found?.is_some())
+    }
+
+    /// Takes the value away; `false` if there was none.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = self.attachment.key(key.as_ref())?;
+        self.attachment.change(&key, |locked, found| match found {
+            Some(entry) => locked.remove(&key, &entry).map(|()| true),
+            None => Ok(false),
+        })
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        let header = self.attachment.header();
+        let keys = header.keys.load(Relaxed);
+        keys.saturating_sub(header.types.load(Relaxed)) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes all values away that were there when it was called. Each goes by itself: others see
+    /// it half done, and a process killed meanwhile leaves it so.
+    pub fn clear(&self) -> Result<()> {
+        let keys: Vec<_> = self.keys().collect();
+        for some in keys.chunks(BATCH) {
+            let locked = self.attachment.lock()?;
+            for key in some {
+                let key = self.attachment.key(key)?;
+                if let Some(entry) = locked.find(&key)? {
+                    locked.remove(&key, &entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores many values, taking the lock once for each 128 of them. Each is a change of its own:
+    /// others see it half done, and an error or a kill leaves it so. Gives how many they are.
+    ///
+    /// ```
+    /// # let domain = format!("doc-extend-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// let squares = (0..1000u32).map(|i| (format!("square of {i}"), i * i));
+    /// assert_eq!(store.extend::<u32, _, _>(squares)?, 1000);
+    /// assert_eq!(store.get::<u32>("square of 30")?, Some(900));
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn extend<T: Message + ?Sized, K: AsRef<[u8]>, V: Borrow<T>>(
+        &self,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<usize> {
+        let mut values = values.into_iter();
+        let mut count = 0;
+        loop {
+            // The iterator and the encoder are the user's, so they run before the lock is taken.
+            let mut some = Vec::with_capacity(BATCH);
+            for (key, value) in values.by_ref().take(BATCH) {
+                let bytes = with_scratch::<T, _>(|scratch| {
+                    T::Codec::encode(value.borrow(), scratch, <[u8]>::to_vec)
+                });
+                some.push((key, bytes.map_err(Error::Encode)?));
+            }
+            if some.is_empty() {
+                return Ok(count);
+            }
+            let locked = self.attachment.lock()?;
+            for (key, bytes) in &some {
+                let key = self.attachment.key(key.as_ref())?;
+                let found = locked.find(&key)?;
+                locked.put(&key, found.as_ref(), type_of::<T>(), bytes)?;
+                count += 1;
+            }
+        }
+    }
+
+    /// All keys, in no order. Reads without the lock: what is stored or taken away meanwhile may be
+    /// there or not, all else is, once.
+    pub fn keys(&self) -> StoreKeys<'_> {
+        StoreKeys(Entries::of(self))
+    }
+
+    /// All keys and values of type `T`, in no order; those of other types are passed over, and so
+    /// is what does not decode. Otherwise as [`keys`](Self::keys).
+    ///
+    /// ```
+    /// # let domain = format!("doc-iter-{}", std::process::id());
+    /// # let store = ringlane::Store::options().domain(&domain).create("s")?;
+    /// store.set("one", &1u8)?;
+    /// store.set("two", &2u8)?;
+    /// store.set("name", "numbers")?;
+    /// assert_eq!(store.iter::<u8>().map(|(_, value)| value).sum::<u8>(), 3);
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    pub fn iter<T: Message + ?Sized>(&self) -> StoreIter<'_, T> {
+        StoreIter {
+            entries: Entries::of(self),
+            message: PhantomData,
+        }
+    }
+
+    /// All keys and values of type `T` as they were at one moment: writers wait meanwhile, about
+    /// 50 to 300 ns for each key.
+    ///
+    /// # Errors
+    /// `Decode` if one does not decode.
+    pub fn get_all<T: Message + ?Sized>(&self) -> Result<BTreeMap<Vec<u8>, Owned<T>>> {
+        let mut all = Vec::new();
+        {
+            let _locked = self.attachment.lock()?;
+            let mut groups = Groups::of(&self.attachment.table);
+            // What a user's decoder does comes after the lock was given back.
+            let wanted = |entry: &Entry<'_>| match entry.type_hash == type_hash::<T>() {
+                true => scan::value_of(entry).map(Some),
+                false => Ok(None),
+            };
+            while let Some(found) = groups.next(&self.attachment.table, wanted) {
+                all.extend(found);
+            }
+        }
+        let decode = |Found { key, value }: Found<Vec<u8>>| {
+            let decoded = with_scratch::<T, _>(|scratch| T::Codec::decode(&value[..], scratch));
+            Ok((key, decoded.map_err(Error::Decode)?))
+        };
+        all.into_iter().map(decode).collect()
+    }
+
+    /// Watches a key: [`wait`](Watch::wait) for changes from now on, or have a function
+    /// [called](Watch::on_change).
+    pub fn watch<T: Message + ?Sized>(&self, key: impl AsRef<[u8]>) -> Result<Watch<T>> {
+        Watch::new(self.clone(), key.as_ref())
+    }
+
+    /// Numbers about the store. Goes through all buckets and free blocks, without the lock: about,
+    /// while others write.
+    pub fn stats(&self) -> StoreStats {
+        StoreStats::of(&self.attachment)
+    }
+
+    /// Looks at all of the store: that every value lies where it is looked for, that all memory
+    /// belongs to one thing, that the counters are right. Writers wait meanwhile; a handle for
+    /// reading only takes no lock, and finds flaws where others write.
+    ///
+    /// # Errors
+    /// `Damaged`, with what is wrong.
+    pub fn verify(&self) -> Result<()> {
+        self.attachment.verify()
+    }
+
+    /// Has the kernel write all changes to the disk, and waits for that (`msync`). Without it they
+    /// get there when the kernel sees fit, which is enough for restarts of processes, and for a
+    /// reboot in order.
+    ///
+    /// A power cut is another thing: the kernel writes pages in any order, so what is on the disk
+    /// then may be no state that the store was ever in. The first to open it after a boot looks at
+    /// all of it, finishes a commit that was begun, and otherwise refuses it as `Damaged`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn sync(&self) -> Result<()> {
+        self.attachment.sync()
+    }
+
+    /// Removes the store's file, as [`StoreOptions::remove`].
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Forked`.
+    pub fn remove(&self) -> Result<()> {
+        self.attachment.unlink()
+    }
+
+    /// Encodes `value`, and calls `write` under the lock with the key's entry and the bytes.
+    #[inline]
+    fn write<T: Message + ?Sized, R>(
+        &self,
+        key: &[u8],
+        value: &T,
+        write: impl FnOnce(&Locked<'_>, Option<Entry<'_>>, &Key<'_>, &[u8]) -> Result<R>,
+    ) -> Result<R> {
+        let key = self.attachment.key(key)?;
+        let change = |bytes: &[u8]| {
+            self.attachment
+                .change(&key, |locked, found| write(locked, found, &key, bytes))
+        };
+        with_scratch::<T, _>(|scratch| T::Codec::encode(value, scratch, change))
+            .map_err(Error::Encode)?
+    }
+
+    /// The value of an entry that was found under the lock.
+    fn read_found<T: Message + ?Sized>(
+        &self,
+        key: &Key<'_>,
+        found: Option<&Entry<'_>>,
+    ) -> Result<Option<Owned<T>>> {
+        let Some(entry) = found else {
+            return Ok(None);
+        };
+        match with_scratch::<T, _>(|scratch| decode::<T>(entry, scratch)) {
+            Ok(Ok((value, _))) => Ok(Some(value)),
+            Ok(Err(unlike)) => Err(self.unlike::<T>(key, unlike)),
+            Err(Torn) => Err(self.attachment.corrupt_entry(entry)),
+        }
+    }
+
+    #[cold]
+    fn unlike<T: Message + ?Sized>(&self, key: &Key<'_>, unlike: Unlike) -> Error {
+        match unlike {
+            Unlike::Type(found) => Error::TypeMismatch {
+                name: String::from_utf8_lossy(key.bytes).into_owned(),
+                expected: type_name::<T>(),
+                found: self.attachment.type_name(found),
+            },
+            Unlike::Bytes(why) => Error::Decode(why),
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.attachment.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Changes made while the lock is held once.
+const BATCH: usize = 128;
+
+/// The hash of a type, and its name in case that is needed.
+fn type_of<T: Message + ?Sized>() -> (u64, fn() -> String) {
+    (type_hash::<T>(), type_name::<T>)
+}
+
+/// What is there is no `T`.
+enum Unlike {
+    /// It is of the type with this hash.
+    Type(u64),
+    Bytes(String),
+}
+
+/// Makes a value of an entry. Everything it says is so of the entry's version.
+#[inline(always)]
+fn decode<T: Message + ?Sized>(
+    entry: &Entry<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<Result<(Owned<T>, u64), Unlike>, Torn> {
+    if entry.type_hash != type_hash::<T>() {
+        let mismatch = Err(Unlike::Type(entry.type_hash));
+        return entry.is_still().then_some(mismatch).ok_or(Torn);
+    }
+    match T::Codec::decode(InStore(entry), scratch) {
+        Ok(value) => Ok(Ok((value, entry.stamp))),
+        Err(Fault::Torn) => Err(Torn),
+        Err(Fault::NoValue(why)) => Ok(Err(Unlike::Bytes(why))),
+    }
+}
+
+/// A value in the store, which may change while it is copied: then it is `Torn`.
+struct InStore<'a>(&'a Entry<'a>);
+
+enum Fault {
+    Torn,
+    NoValue(String),
+}
+
+impl Source for InStore<'_> {
+    type Error = Fault;
+
+    fn len(&self) -> usize {
+        self.0.sizes.value()
+    }
+
+    #[inline(always)]
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Fault> {
+        let words = self.0.value_words();
+        let value = if self.len() == size_of::<T>() && words.len() as u64 >= words_for(self.len()) {
+            words::read_words(words)
+        } else {
+            None
+        };
+        if self.0.is_still() {
+            Ok(value)
+        } else {
+            Err(Fault::Torn)
+        }
+    }
+
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        scan::append_value(self.0, out).map_err(|Torn| Fault::Torn)
+    }
+
+    fn undecodable(&self, why: String) -> Fault {
+        Fault::NoValue(why)
+    }
+}
+
+/// Bytes that were copied out before.
+impl Source for &[u8] {
+    type Error = String;
+
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
+        Ok(T::try_read_from_bytes(self).ok())
+    }
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        out.extend_from_slice(self);
+        Ok(())
+    }
+
+    fn undecodable(&self, why: String) -> String {
+        why
+    }
+}
+
+/// Lends a buffer of this thread to a codec that needs one.
+#[inline(always)]
+fn with_scratch<T: Message + ?Sized, R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    /// More is given back to the allocator.
+    const KEPT: usize = 1 << 20;
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    if !T::Codec::NEEDS_SCRATCH {
+        return f(&mut Vec::new());
+    }
+    // Taken out, so that a codec which comes back here finds another.
+    let mut scratch = SCRATCH.take();
+    let outcome = f(&mut scratch);
+    if scratch.capacity() <= KEPT {
+        SCRATCH.set(scratch);
+    }
+    outcome
+}
+
+/// Goes through the groups of buckets.
+struct Entries<'a, R> {
+    store: &'a Store,
+    groups: Groups,
+    found: std::vec::IntoIter<Found<R>>,
+}
+
+impl<'a, R> Entries<'a, R> {
+    fn of(store: &'a Store) -> Self {
+        Entries {
+            store,
+            groups: Groups::of(&store.attachment.table),
+            found: Vec::new().into_iter(),
+        }
+    }
+
+    fn next(
+        &mut self,
+        mut read: impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
+    ) -> Option<Found<R>> {
+        loop {
+            if let Some(found) = self.found.next() {
+                return Some(found);
+            }
+            let attachment = &self.store.attachment;
+            if attachment.is_forked() {
+                return None;
+            }
+            self.found = self.groups.next(&attachment.table, &mut read)?.into_iter();
+        }
+    }
+}
+
+/// All keys of a store. See [`Store::keys`].
+pub struct StoreKeys<'a>(Entries<'a, ()>);
+
+impl Iterator for StoreKeys<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.0.next(|_| Ok(Some(()))).map(|found| found.key)
+    }
+}
+
+impl fmt::Debug for StoreKeys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreKeys").field(self.0.store).finish()
+    }
+}
+
+/// All values of one type in a store. See [`Store::iter`].
+pub struct StoreIter<'a, T: Message + ?Sized> {
+    entries: Entries<'a, Owned<T>>,
+    message: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Message + ?Sized> Iterator for StoreIter<'_, T> {
+    type Item = (Vec<u8>, Owned<T>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = with_scratch::<T, _>(|scratch| {
+            self.entries
+                .next(|entry| match decode::<T>(entry, scratch)? {
+                    Ok((value, _)) => Ok(Some(value)),
+                    Err(Unlike::Type(_) | Unlike::Bytes(_)) => Ok(None),
+                })
+        });
+        found.map(|found| (found.key, found.value))
+    }
+}
+
+impl<T: Message + ?Sized> fmt::Debug for StoreIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreIter")
+            .field(self.entries.store)
+            .finish()
+    }
+}
+
+/// Numbers about a store, from [`Store::stats`]. Sizes are in bytes.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct StoreStats {
+    /// Values.
+    pub keys: u64,
+    /// Changes ever made.
+    pub changes: u64,
+    /// Of the blocks in which values lie.
+    pub live_bytes: u64,
+    /// Of blocks that are free for values of about the size of those they were made for.
+    pub free_bytes: u64,
+    /// Size and number of those free blocks, for each size that has any.
+    pub free_blocks: Vec<(u64, u64)>,
+    /// Of the buckets, overflow buckets included.
+    pub index_bytes: u64,
+    /// Of the file. It never shrinks.
+    pub file_bytes: u64,
+    /// What the file may grow to.
+    pub max_size: u64,
+    /// Buckets, not counting overflow buckets.
+    pub buckets: u64,
+    /// Buckets that have overflow buckets.
+    pub chained_buckets: u64,
+    /// Overflow buckets of the bucket that has most of them.
+    pub max_chain: u64,
+    /// Buckets that were split.
+    pub splits: u64,
+    /// Changes that a killed process left half done and another finished.
+    pub recoveries: u64,
+    /// Reads that lost so many races against writers that they took the lock.
+    pub locked_reads: u64,
+}

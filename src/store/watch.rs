@@ -1,0 +1,302 @@
+//! Waiting for a key to change.
+//!
+//! A store has 64 words to sleep on; a key's is chosen by its hash. The low bit of a word says that
+//! somebody sleeps, the rest counts changes. A writer changes the word of its key inside the
+//! commit, and so does whoever finishes the commit of a writer that was killed; that one changes
+//! all words. A watcher sets the bit, looks at the key's version again, and sleeps while the word
+//! is what it saw: a change after its second look has changed the word, or sees the bit.
+//!
+//! Since the one who would wake it may be dead and nobody else write, a watcher sleeps in slices,
+//! and takes the lock over from a dead holder itself.
+
+use super::table::Table;
+use super::{Store, Torn};
+use crate::codec::{Message, Owned};
+use crate::error::{Error, Result};
+use crate::layout::{StoreDoor, WATCHES, store_word};
+use crate::sync::Ordering::*;
+use crate::sys::Futex;
+use core::fmt;
+use core::marker::PhantomData;
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+const SLICE: Duration = Duration::from_millis(100);
+/// How often a read-only handle looks: it cannot ask to be woken.
+const POLL: Duration = Duration::from_millis(5);
+const ASLEEP: u32 = 1;
+const ONE_CHANGE: u32 = 2;
+
+/// Wakes who watches a key of that hash. Stores that nobody ever watched pay one load.
+#[inline(always)]
+pub(super) fn wake(table: &Table, door: &StoreDoor, hash: u64) {
+    if table.counter(store_word!(watched)).load(Relaxed) != 0 {
+        ring(word_of(door, hash));
+    }
+}
+
+/// Wakes all who watch.
+#[cold]
+pub(super) fn wake_all(door: &StoreDoor) {
+    door.watch.iter().for_each(ring);
+}
+
+fn word_of(door: &StoreDoor, hash: u64) -> &Futex {
+    &door.watch[(hash % WATCHES as u64) as usize]
+}
+
+#[inline(never)]
+fn ring(word: &Futex) {
+    // Release: who sees the count sees the change; partner: the watcher's `fetch_or`.
+    let before = word.word().fetch_add(ONE_CHANGE, Release);
+    if before & ASLEEP != 0 {
+        word.word().fetch_and(!ASLEEP, Relaxed);
+        word.wake(u32::MAX);
+    }
+}
+
+/// A key that is watched, from [`Store::watch`].
+///
+/// It tells *that* the value changed and what it is now, not every value that it ever had: several
+/// changes between two waits are one. A value that is set to what it was counts as changed.
+///
+/// ```
+/// # let domain = format!("doc-watch-{}", std::process::id());
+/// use ringlane::Store;
+/// use std::time::Duration;
+///
+/// let store = Store::options().domain(&domain).create("settings")?;
+/// let mut volume = store.watch::<u32>("volume")?;
+/// store.set("volume", &11u32)?;
+/// assert_eq!(volume.wait()?, Some(11));
+/// store.delete("volume")?;
+/// assert_eq!(volume.wait_timeout(Duration::from_secs(1))?, None);
+/// # store.remove()?;
+/// # Ok::<(), ringlane::Error>(())
+/// ```
+pub struct Watch<T: Message + ?Sized> {
+    store: Store,
+    key: Vec<u8>,
+    hash: u64,
+    /// Version that was last told; 0 if there was no value.
+    seen: u64,
+    stop: Arc<AtomicBool>,
+    message: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Message + ?Sized> Watch<T> {
+    pub(super) fn new(store: Store, key: &[u8]) -> Result<Self> {
+        let attachment = &store.attachment;
+        let hash = attachment.key(key)?.hash;
+        let watched = attachment.table.counter(store_word!(watched));
+        if watched.load(Relaxed) == 0 && !attachment.is_read_only() {
+            // Under the lock, so that a change either is seen below or wakes us.
+            let _locked = attachment.lock()?;
+            watched.store(1, Relaxed);
+        }
+        let mut watch = Watch {
+            store,
+            key: key.to_vec(),
+            hash,
+            seen: 0,
+            stop: Arc::default(),
+            message: PhantomData,
+        };
+        watch.seen = watch.version()?;
+        Ok(watch)
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Waits until the value is another than when it was last told, and gives it; `None` if there
+    /// is none now.
+    ///
+    /// A handle for reading only looks every 5 ms; others sleep until they are woken.
+    ///
+    /// # Errors
+    /// `TypeMismatch` or `Decode` if what is there now is no `T`: the next call waits for the next
+    /// change; `Forked`, `Corrupt`, `Contended`.
+    pub fn wait(&mut self) -> Result<Option<Owned<T>>> {
+        self.sleep(None)?;
+        self.tell()
+    }
+
+    /// The same, for at most `timeout`, and never less.
+    ///
+    /// # Errors
+    /// `Timeout`, or as [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Owned<T>>> {
+        match self.sleep(Instant::now().checked_add(timeout))? {
+            true => self.tell(),
+            false => Err(Error::Timeout),
+        }
+    }
+
+    /// Calls `f` with the newest value after each change, on a thread of its own, until the
+    /// [`Watcher`] is dropped or stopped. What `wait` would return as an error is given to `f`,
+    /// too.
+    ///
+    /// ```
+    /// # let domain = format!("doc-on-change-{}", std::process::id());
+    /// use ringlane::Store;
+    ///
+    /// let store = Store::options().domain(&domain).create("settings")?;
+    /// let (told, heard) = std::sync::mpsc::channel();
+    /// let watcher = store.watch::<str>("greeting")?.on_change(move |value| {
+    ///     let _ = told.send(value.ok().flatten());
+    /// })?;
+    /// store.set("greeting", "hello")?;
+    /// assert_eq!(heard.recv().unwrap().as_deref(), Some("hello"));
+    /// watcher.stop()?;
+    /// # store.remove()?;
+    /// # Ok::<(), ringlane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Io` if there is no thread to be had.
+    pub fn on_change(
+        mut self,
+        f: impl FnMut(Result<Option<Owned<T>>>) + Send + 'static,
+    ) -> Result<Watcher>
+    where
+        T: 'static,
+    {
+        let mut f = f;
+        let (stop, store, hash) = (self.stop.clone(), self.store.clone(), self.hash);
+        let path = store.attachment.path().to_string();
+        let thread = std::thread::Builder::new()
+            .name("ringlane-watch".to_string())
+            .spawn(move || {
+                loop {
+                    let slept = self.sleep(None);
+                    if self.stop.load(Relaxed) {
+                        return;
+                    }
+                    match slept {
+                        Ok(_) => f(self.tell()),
+                        // There is nothing left to wait for.
+                        Err(e) => return f(Err(e)),
+                    }
+                }
+            })
+            .map_err(|e| Error::io(path, e))?;
+        Ok(Watcher {
+            thread: Some(thread),
+            stop,
+            store,
+            hash,
+        })
+    }
+
+    fn tell(&mut self) -> Result<Option<Owned<T>>> {
+        let told = self.store.get_versioned::<T>(&self.key);
+        self.seen = match &told {
+            Ok(Some((_, version))) => *version,
+            Ok(None) => 0,
+            // Something else is there, and is not told twice.
+            Err(_) => self.version()?,
+        };
+        Ok(told?.map(|(value, _)| value))
+    }
+
+    fn version(&self) -> Result<u64> {
+        let attachment = &self.store.attachment;
+        let key = attachment.key(&self.key)?;
+        let version = attachment.read(&key, |entry| {
+            entry.is_still().then_some(entry.stamp).ok_or(Torn)
+        })?;
+        Ok(version.unwrap_or(0))
+    }
+
+    /// Sleeps until the version is another or the watch is stopped; `false` if the time ran out.
+    fn sleep(&self, deadline: Option<Instant>) -> Result<bool> {
+        let attachment = &self.store.attachment;
+        let changed = || Ok::<bool, Error>(self.version()? != self.seen || self.stop.load(Relaxed));
+        loop {
+            if changed()? {
+                return Ok(true);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            let left = left.unwrap_or(Duration::MAX);
+            if attachment.is_read_only() {
+                std::thread::sleep(left.min(POLL));
+                continue;
+            }
+            let word = word_of(attachment.door(), self.hash);
+            let seen = word.word().fetch_or(ASLEEP, AcqRel) | ASLEEP;
+            if changed()? {
+                return Ok(true);
+            }
+            let woken = word.wait(seen, left.min(SLICE));
+            if !woken && attachment.holder_is_dead() {
+                // What it committed and did not get to tell is told by this.
+                match attachment.lock() {
+                    Ok(_) | Err(Error::LockTimeout { .. }) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+    }
+}
+
+impl<T: Message + ?Sized> fmt::Debug for Watch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("store", &self.store.name())
+            .field("key", &String::from_utf8_lossy(&self.key))
+            .finish()
+    }
+}
+
+/// The thread that [`Watch::on_change`] started. Stops when it is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    store: Store,
+    hash: u64,
+}
+
+impl Watcher {
+    /// Stops the thread, once the call of the handler that may be running has returned.
+    ///
+    /// # Errors
+    /// `HandlerPanicked` if that is what ended it before; `Reentrant` if called from the handler:
+    /// then it ends after that.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.stop.store(true, Relaxed);
+        let attachment = &self.store.attachment;
+        if !attachment.is_read_only() {
+            ring(word_of(attachment.door(), self.hash));
+        }
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        if thread.thread().id() == std::thread::current().id() {
+            return Err(Error::Reentrant);
+        }
+        let name = self.store.name();
+        thread
+            .join()
+            .map_err(|payload| crate::listener::panicked(name, &*payload))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
