@@ -303,7 +303,7 @@ pub(crate) struct ChildRecord {
 ///    256  buckets                                   how many; alone, since every lookup reads it
 ///    384  counters: sequence, keys, types, live_bytes, cursor, end, split_pending, ...
 ///    640  runs [97]: free, next, end                one for each block class, and overflow buckets
-///   2968  journal_len, journal [24]: at, value
+///   2968  journal_len, journal [16]: at, value
 ///         pieces [6144]                             where the buckets lie
 /// -----
 ///  53248  door: lock, watch words                   the only u32 words
@@ -395,7 +395,7 @@ pub(crate) const CLASSES: usize = 96;
 pub(crate) const RUNS: usize = CLASSES + 1;
 pub(crate) const WATCHES: usize = 64;
 /// Entries of a commit: more than the largest needs.
-pub(crate) const JOURNAL: usize = 24;
+pub(crate) const JOURNAL: usize = 16;
 /// A table begins with 2 to the power of this many buckets.
 pub(crate) const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 8 };
 /// Below 2 to the power of this many buckets, pieces are as large as the first table; above, 512

@@ -61,6 +61,7 @@ pub(crate) mod kills {
     thread_local! {
         static STORES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
         static FOR_GOOD: Cell<bool> = const { Cell::new(false) };
+        static KILLED: Cell<bool> = const { Cell::new(false) };
     }
 
     struct Killed;
@@ -72,7 +73,10 @@ pub(crate) mod kills {
                 let me = rustix::process::getpid();
                 let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
             }
-            0 => resume_unwind(Box::new(Killed)),
+            0 => {
+                KILLED.set(true);
+                resume_unwind(Box::new(Killed))
+            }
             n => STORES_LEFT.set(n - 1),
         }
     }
@@ -82,6 +86,7 @@ pub(crate) mod kills {
         STORES_LEFT.set(stores);
         let outcome = catch_unwind(AssertUnwindSafe(f));
         STORES_LEFT.set(u32::MAX);
+        KILLED.set(false);
         match outcome {
             Ok(value) => Some(value),
             Err(payload) if payload.is::<Killed>() => None,
@@ -92,7 +97,15 @@ pub(crate) mod kills {
     /// Whether this thread is being unwound by a kill: what a guard would do then, a dead process
     /// does not.
     pub(crate) fn is_killed() -> bool {
-        STORES_LEFT.get() == 0
+        KILLED.get()
+    }
+
+    /// Runs `f`, and says how many kill points it passed.
+    pub(crate) fn count<T>(f: impl FnOnce() -> T) -> (T, u32) {
+        const MANY: u32 = u32::MAX - 1;
+        STORES_LEFT.set(MANY);
+        let value = f();
+        (value, MANY - STORES_LEFT.replace(u32::MAX))
     }
 
     /// Kills this process before the store number `stores` of this thread from now on.

@@ -411,6 +411,9 @@ impl Attachment {
             }
             lock::wait(word, self.me, roster, self.lock_timeout)?;
         }
+        // The compare-exchange and the swap of the lock are kill points like the stores between.
+        #[cfg(test)]
+        crate::sync::kills::kill_point();
         let locked = Locked(self);
         let settled = self.table.settle(|| super::watch::wake_all(self.door()));
         match settled {
@@ -426,7 +429,7 @@ impl Attachment {
     pub(crate) fn type_name(&self, type_hash: u64) -> String {
         let bytes = type_hash.to_ne_bytes();
         let key = self.internal(&bytes);
-        let name = self.read(&key, |entry| scan::value_of(entry));
+        let name = self.read(&key, scan::value_of);
         match name {
             Ok(Some(name)) if !name.is_empty() => String::from_utf8_lossy(&name).into_owned(),
             _ => format!("type {type_hash:016x}"),
@@ -539,6 +542,8 @@ impl Drop for Locked<'_> {
         if crate::sync::kills::is_killed() {
             return;
         }
+        #[cfg(test)]
+        crate::sync::kills::kill_point();
         // A fork inherits the guard, but not the lock.
         if !self.0.canary.forked() {
             lock::give_back(&self.0.door().lock);

@@ -12,6 +12,7 @@ use super::journal::Batch;
 use super::memory::NoRoom;
 use super::table::{Flaw, Refusal};
 use crate::layout::{CLASSES, store_word};
+use crate::sync::Ordering::Relaxed;
 
 /// In a block's stamp: it is free, and the rest is the index of the next free one.
 pub(crate) const FREE: u64 = 1 << 63;
@@ -96,20 +97,23 @@ impl Class {
 /// the commit it is free as before, and all of it but its first word may be written.
 #[inline]
 pub(crate) fn take(batch: &mut Batch<'_>, class: Class) -> Result<u64, Refusal> {
-    let free = batch.read(class.free())?;
+    let free = batch.header(class.free());
     if free == 0 {
         return take_new(batch, class);
     }
-    let first = batch.read(free)?;
     // The pool's free ones have the mark, too: a reader that stands on one sees that it is none.
-    if free % 4 != 0 || first & FREE == 0 || batch.memory().heap(free, class.words()).is_none() {
-        return Err(Flaw { at: class.free() }.into());
+    let flaw = Flaw { at: class.free() };
+    let block = batch.memory().heap(free, class.words()).ok_or(flaw)?;
+    let first = block[0].load(Relaxed);
+    if free % 4 != 0 || first & FREE == 0 {
+        return Err(flaw.into());
     }
-    batch.write(class.free(), first & !FREE)?;
+    batch.first(class.free(), first & !FREE)?;
     Ok(free)
 }
 
 /// Takes a new one, which nobody ever saw: all of it may be written.
+#[cold]
 pub(crate) fn take_new(batch: &mut Batch<'_>, class: Class) -> Result<u64, Refusal> {
     let (next, end) = (batch.read(class.next())?, batch.read(class.end())?);
     let words = class.words();
@@ -132,7 +136,7 @@ pub(crate) fn take_new(batch: &mut Batch<'_>, class: Class) -> Result<u64, Refus
 #[inline]
 pub(crate) fn give(batch: &mut Batch<'_>, class: Class, at: u64) -> Result<(), Refusal> {
     let next = batch.read(class.free())?;
-    batch.write(at, FREE | next)?;
+    batch.first(at, FREE | next)?;
     batch.write(class.free(), at)?;
     Ok(())
 }

@@ -44,6 +44,13 @@ impl<'a> Batch<'a> {
         JOURNAL - self.len
     }
 
+    /// A word of the header that this batch does not write.
+    #[inline(always)]
+    pub(crate) fn header(&self, at: u64) -> u64 {
+        debug_assert!(!self.entries[..self.len].iter().any(|entry| entry.0 == at));
+        self.memory.header(at).load(Relaxed)
+    }
+
     /// The word as it will be.
     #[inline]
     pub(crate) fn read(&self, at: u64) -> Result<u64, Flaw> {
@@ -61,6 +68,12 @@ impl<'a> Batch<'a> {
             entry.1 = value;
             return Ok(());
         }
+        self.first(at, value)
+    }
+
+    /// What a word will be that an honest store did not make this batch mention yet.
+    #[inline(always)]
+    pub(crate) fn first(&mut self, at: u64, value: u64) -> Result<(), Flaw> {
         if !may_be_journaled(self.memory, at) || self.len == JOURNAL {
             return Err(Flaw { at });
         }
@@ -69,15 +82,20 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Adds to a counter of the header.
+    /// Adds to a counter of the header that this batch did not mention yet.
+    #[inline(always)]
     pub(crate) fn add(&mut self, at: u64, by: u64) -> Result<(), Flaw> {
-        let now = self.read(at)?;
-        self.write(at, now.wrapping_add(by))
+        if by == 0 {
+            return Ok(());
+        }
+        let now = self.header(at);
+        self.first(at, now.wrapping_add(by))
     }
 
     /// Makes it so, and calls `then` before the change is over: what a killed writer owes is done
     /// by its successor.
-    pub(crate) fn commit(self, then: impl FnOnce()) {
+    #[inline]
+    pub(crate) fn commit(&self, then: impl FnOnce()) {
         let memory = self.memory;
         let entries = &self.entries[..self.len];
         let mut next = ENTRIES;
@@ -139,7 +157,7 @@ pub(crate) fn recover(memory: &Memory, then: impl FnOnce()) -> Result<(), Flaw> 
 }
 
 /// Whether a commit may change that word: not what was written once, and not the journal.
-#[inline]
+#[inline(always)]
 fn may_be_journaled(memory: &Memory, at: u64) -> bool {
     const COUNTERS: core::ops::RangeInclusive<u64> =
         store_word!(sequence)..=store_word!(split_pending);

@@ -19,6 +19,8 @@ mod options;
 mod scan;
 #[cfg(not(loom))]
 mod stats;
+#[cfg(all(test, not(loom)))]
+mod tests;
 #[cfg(not(loom))]
 mod typed;
 #[cfg(not(loom))]

@@ -345,14 +345,15 @@ impl Table {
         let mut batch = Batch::new(&self.memory);
         let class = Class::of(words);
         let block = blocks::take(&mut batch, class)?;
-        let stamp = (batch.read(SEQUENCE)? + 1) & !FREE;
+        let stamp = batch.header(SEQUENCE).wrapping_add(1) & !FREE;
         self.fill(block, sizes, key.bytes, value)?;
-        batch.write(block, stamp)?;
+        batch.first(block, stamp)?;
         let slot = slot_of(key.tag(), block);
+        let mut freed = 0;
         match found {
             Some(entry) => {
-                batch.write(entry.slot_at, slot)?;
-                self.free(&mut batch, entry)?;
+                batch.first(entry.slot_at, slot)?;
+                freed = self.free(&mut batch, entry)?;
             }
             None => {
                 self.place(&mut batch, key.hash, slot)?;
@@ -360,8 +361,8 @@ impl Table {
                 batch.add(TYPES, u64::from(key.internal))?;
             }
         }
-        batch.add(LIVE, 8 * class.words())?;
-        batch.write(SEQUENCE, stamp)?;
+        batch.add(LIVE, (8 * class.words()).wrapping_sub(freed))?;
+        batch.first(SEQUENCE, stamp)?;
         batch.commit(wake);
         if found.is_none() {
             // What was to be stored is, whatever this meets.
@@ -373,23 +374,25 @@ impl Table {
     /// Takes an entry away.
     pub(crate) fn remove(&self, entry: &Entry<'_>, wake: impl FnOnce()) -> Result<(), Refusal> {
         let mut batch = Batch::new(&self.memory);
-        batch.write(entry.slot_at, 0)?;
-        self.free(&mut batch, entry)?;
+        batch.first(entry.slot_at, 0)?;
+        let freed = self.free(&mut batch, entry)?;
+        batch.add(LIVE, freed.wrapping_neg())?;
         batch.add(KEYS, u64::MAX)?;
         batch.add(SEQUENCE, 1)?;
         batch.commit(wake);
         Ok(())
     }
 
-    fn free(&self, batch: &mut Batch<'_>, entry: &Entry<'_>) -> Result<(), Refusal> {
+    /// Frees the entry's block, and gives its bytes.
+    #[inline]
+    fn free(&self, batch: &mut Batch<'_>, entry: &Entry<'_>) -> Result<u64, Refusal> {
         let words = entry.sizes.words();
         if words > MOST_WORDS {
             return Err(Flaw { at: entry.at + 1 }.into());
         }
         let class = Class::of(words);
         blocks::give(batch, class, entry.at)?;
-        batch.add(LIVE, (8 * class.words()).wrapping_neg())?;
-        Ok(())
+        Ok(8 * class.words())
     }
 
     /// Writes all of a free block but its first word.
