@@ -1,0 +1,113 @@
+//! What only the inside of a store can show: kills before each of its stores, and damage.
+
+mod kills;
+mod real_kills;
+mod scenes;
+
+use super::{Store, StoreOptions};
+use crate::domain::{STORE, base};
+use crate::layout::DOOR;
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A count, by `RINGLANE_SCALE`: `test` if it says nothing.
+fn scale(test: usize, ci: usize) -> usize {
+    match std::env::var("RINGLANE_SCALE").as_deref() {
+        Ok("ci" | "soak") => ci,
+        _ => test,
+    }
+}
+
+/// A domain of one test, in which files are put as they are to be found; gone afterwards.
+struct Yard {
+    domain: String,
+    keeper: Store,
+    made: Cell<u32>,
+    _watchdog: mpsc::Sender<()>,
+}
+
+impl Yard {
+    fn new(test: &str) -> Yard {
+        let domain = format!("test-{test}-{}", std::process::id());
+        Yard {
+            keeper: options(&domain).create("keeper").unwrap(),
+            domain,
+            made: Cell::new(0),
+            _watchdog: watchdog(test),
+        }
+    }
+
+    fn options(&self) -> StoreOptions {
+        options(&self.domain)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        base().join(&self.domain).join(format!("{name}{STORE}"))
+    }
+
+    /// The bytes of a new store that `fill` filled.
+    fn image(&self, fill: impl FnOnce(&Store)) -> Vec<u8> {
+        let store = self.options().create("new").unwrap();
+        fill(&store);
+        store.verify().unwrap();
+        let image = fs::read(self.file("new")).unwrap();
+        store.remove().unwrap();
+        image
+    }
+
+    /// Puts a store there, and gives its name.
+    fn put(&self, image: &[u8]) -> String {
+        self.made.set(self.made.get() + 1);
+        let name = format!("copy-{}", self.made.get());
+        let mut file = fs::File::options();
+        let file = file.write(true).create_new(true).mode(0o600);
+        let file = file.open(self.file(&name)).unwrap();
+        file.write_all_at(image, 0).unwrap();
+        name
+    }
+
+    /// Takes it away again.
+    fn take(&self, name: &str) {
+        fs::remove_file(self.file(name)).unwrap();
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = fs::remove_dir_all(base().join(&self.domain));
+            return;
+        }
+        let left: Vec<_> = fs::read_dir(base().join(&self.domain))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        self.keeper.remove().unwrap();
+    }
+}
+
+fn options(domain: &str) -> StoreOptions {
+    Store::options().domain(domain).max_size(16 << 20)
+}
+
+/// Aborts the process if what it returns is not dropped in time: a test that hangs must fail.
+fn watchdog(test: &str) -> mpsc::Sender<()> {
+    let (done, dropped) = mpsc::channel();
+    let (test, patience) = (test.to_string(), Duration::from_secs(300));
+    std::thread::spawn(move || {
+        if dropped.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let text = format!("\nWATCHDOG: {test} hangs for {patience:?}\n");
+            let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+            std::process::abort();
+        }
+    });
+    done
+}
+
+/// Where a store's file has the word of the lock.
+const LOCK: u64 = DOOR as u64;
