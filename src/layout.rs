@@ -391,7 +391,7 @@ pub(crate) struct StoreDoor {
 /// The hash of keys: rapidhash v3, with seeds.
 pub(crate) const HASH_RAPID_V3: u64 = 1;
 /// Block classes, and behind them the pool of overflow buckets.
-pub(crate) const CLASSES: usize = 96;
+pub(crate) const CLASSES: usize = if cfg!(loom) { 8 } else { 96 };
 pub(crate) const RUNS: usize = CLASSES + 1;
 pub(crate) const WATCHES: usize = 64;
 /// Entries of a commit: more than the largest needs.

@@ -46,14 +46,15 @@ pub(crate) fn light_fence() {
 /// test can kill a process, or a thread that plays one, before any of them.
 #[inline(always)]
 pub(crate) fn store(word: &AtomicU64, value: u64, ordering: Ordering) {
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     kills::kill_point();
     word.store(value, ordering);
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 pub(crate) mod kills {
-    //! A kill before the k-th store: by an unwind, or of the whole process.
+    //! A kill before the k-th store: by an unwind, or of the whole process. Under loom all threads
+    //! of a model share the count, so only one of them may store.
 
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -148,7 +149,9 @@ pub(crate) enum Step {
     StampAgain,
     /// also if the key was another.
     MismatchAgain,
-    /// It scans the home bucket again at the end of a chain,
+    /// It reads a bucket's link before its slots,
+    LinkFirst,
+    /// scans the home bucket again at the end of a chain,
     ScanAgain,
     /// and asks whether the key's home is still the same.
     HomeAgain,

@@ -1,7 +1,7 @@
 //! A store as one process holds it: how it is made, opened and locked, and how a value is read.
 
 use super::blocks::MOST_WORDS;
-use super::lookup::{FEW_TRIES, LARGE, Probe, TRIES};
+use super::lookup::{FEW_TRIES, LARGE, Probe, TRIES, Torn};
 use super::memory::{Memory, NoRoom};
 use super::table::{BLOCK_HEADER, Entry, Flaw, Key, MOST_KEY, Refusal, Table, Value, words_for};
 use super::{scan, table};
@@ -443,10 +443,6 @@ impl Attachment {
         }
     }
 }
-
-/// What was read is a mixture, or no longer in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Torn;
 
 /// The store's lock, held by this thread.
 pub(crate) struct Locked<'a>(&'a Attachment);

@@ -120,9 +120,7 @@ impl Table {
         let Some(bucket) = self.bucket(at) else {
             return Scan::Moved;
         };
-        let words: [u64; 8] = core::array::from_fn(|i| bucket[i].load(Relaxed));
-        // Orders the slots before what they name; partner: the Release stores of a commit.
-        fence(Acquire);
+        let words = look(bucket);
         let tag = key.tag();
         let mut matches = 0u32;
         for (i, word) in words.iter().enumerate().skip(1) {
@@ -186,9 +184,30 @@ impl Table {
     }
 }
 
+/// The words of a bucket, as a reader without the lock may rely on them.
+#[inline(always)]
+pub(crate) fn look(bucket: &[AtomicU64; 8]) -> [u64; 8] {
+    let link = bucket[0].load(Relaxed);
+    // Orders the link before the slots: at the end of a chain, what the chain had has come home.
+    if !without(Step::LinkFirst) {
+        fence(Acquire);
+    }
+    let words = core::array::from_fn(|i| match i {
+        0 => link,
+        _ => bucket[i].load(Relaxed),
+    });
+    // Orders the slots before what they name; partner: the Release stores of a commit.
+    fence(Acquire);
+    words
+}
+
 /// What was looked at was not what it had been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moved;
+
+/// What was read is a mixture, or no longer in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Torn;
 
 enum Scan<'a> {
     Hit(Entry<'a>),

@@ -164,7 +164,11 @@ pub(crate) struct OnHeap(Box<[AtomicU64]>);
 #[cfg(test)]
 impl OnHeap {
     pub(crate) fn memory(words: u64) -> Memory {
-        let words: Box<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+        OnHeap::holding((0..words).map(|_| 0))
+    }
+
+    pub(crate) fn holding(values: impl Iterator<Item = u64>) -> Memory {
+        let words: Box<[AtomicU64]> = values.map(AtomicU64::new).collect();
         let backing = Box::new(OnHeap(words));
         let first = NonNull::from(&backing.0[0]);
         // SAFETY: the box owns the words, which do not move, and lends them to nobody else.

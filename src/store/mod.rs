@@ -9,14 +9,13 @@ mod blocks;
 mod journal;
 mod lookup;
 mod memory;
+mod scan;
 mod table;
 
 #[cfg(not(loom))]
 pub(crate) mod attachment;
 #[cfg(not(loom))]
 mod options;
-#[cfg(not(loom))]
-mod scan;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(all(test, not(loom)))]
@@ -28,8 +27,7 @@ mod verify;
 #[cfg(not(loom))]
 mod watch;
 
-#[cfg(not(loom))]
-use attachment::Torn;
+use lookup::Torn;
 #[cfg(not(loom))]
 pub use {
     options::StoreOptions,

@@ -4,7 +4,7 @@
 //! off it since, so an entry that stays is seen once, however much the table grows meanwhile.
 
 use super::Torn;
-use super::lookup::{Moved, TRIES};
+use super::lookup::{Moved, TRIES, look};
 use super::table::{Entry, IN_POOL, MOST_LINKS, Table};
 use crate::sync::{Ordering::*, fence};
 use crate::words;
@@ -92,8 +92,7 @@ fn read_chain<R>(
     let mut at = home;
     for links in 0..=MOST_LINKS {
         let bucket = table.bucket(at).ok_or(Torn)?;
-        let words: [u64; 8] = core::array::from_fn(|i| bucket[i].load(Relaxed));
-        fence(Acquire);
+        let words = look(bucket);
         for (i, word) in words.iter().enumerate().skip(1) {
             if *word == 0 {
                 continue;

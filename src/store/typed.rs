@@ -1,6 +1,7 @@
 //! The typed interface of a store.
 
-use super::attachment::{Attachment, Locked, Torn};
+use super::attachment::{Attachment, Locked};
+use super::lookup::Torn;
 use super::options::StoreOptions;
 use super::scan::{self, Found, Groups};
 use super::table::{Entry, Key, words_for};
