@@ -35,10 +35,13 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Slot generations have 23 bits, so that they fit every word that names a holder.
 const GENERATION_MASK: u64 = 0x7f_ffff;
+
+/// How long a joiner waits for one that has all slots to itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// This process's place in a domain. One for all its handles; the last one leaves.
 #[derive(Debug)]
@@ -203,6 +206,15 @@ impl RosterView {
     pub(crate) fn pid_of(&self, holder: Holder) -> u32 {
         pid_of(&self.segment, holder)
     }
+
+    /// The pid of whoever wrote a value, if he still has his slot: a value names the slot and 8 bits
+    /// of its generation.
+    pub(crate) fn pid_of_writer(&self, writer: u16) -> Option<u32> {
+        let slot = &self.segment.header::<RosterHeader>().slots[usize::from(writer as u8)];
+        let same = slot.generation.load(Relaxed) as u8 == (writer >> 8) as u8;
+        let pid = slot.pid.load(Relaxed) as u32;
+        (same && pid != 0).then_some(pid)
+    }
 }
 
 impl Drop for Roster {
@@ -221,6 +233,9 @@ impl Drop for Roster {
         let slot = &self.segment.header::<RosterHeader>().slots[usize::from(self.holder.slot)];
         slot.pid.store(0, Relaxed);
         raise_generation(slot);
+        // Before we look who else is there: of two that leave at once, each would see the other's
+        // byte, and the roster stay. Whoever gives up the last byte sees none.
+        let _ = sys::unlock_range(token.as_fd(), u64::from(self.holder.slot), 1);
         self.retire_if_last(&token);
         sys::keep_in_forks(&token);
     }
@@ -278,9 +293,12 @@ fn found(directory: &Directory) -> Result<()> {
 fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
     let header = segment.header::<RosterHeader>();
     let io = |e: std::io::Error| Error::io(segment.path(), e);
-    // All bytes may be taken for a moment: by one who retires the roster, or renews it after a
-    // reboot.
-    for round in 0..50u64 {
+    // All bytes may be taken by one process: that retires the roster, or renews it after a reboot.
+    // It is waited for, unless it is stopped.
+    let deadline = Instant::now() + PATIENCE;
+    let mut round = 0;
+    while Instant::now() < deadline {
+        round += 1;
         for (k, slot) in header.slots.iter().enumerate() {
             if !sys::lock_byte(token.as_fd(), k as u64).map_err(io)? {
                 continue;
@@ -305,9 +323,17 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
         if header.state.load(Acquire) == RETIRED && !segment.is_linked(directory) {
             return Ok(None);
         }
+        if header.slots.iter().all(is_of_somebody) {
+            break;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(Error::TooManyProcesses { max: SLOTS as u32 })
+}
+
+/// Whether the slot is one process's own, as far as can be told.
+fn is_of_somebody(slot: &Slot) -> bool {
+    slot.pid.load(Relaxed) != 0 && identity::proof(slot) != Proof::Dead
 }
 
 /// Whether the slot of a free byte is nobody's: not that of a living process that lost its token.
