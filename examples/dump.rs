@@ -9,7 +9,7 @@
 use ringlane::End;
 use ringlane::inspect::{
     ChannelInfo, ChildInfo, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo, Snapshot,
-    SnapshotOptions, Warning,
+    SnapshotOptions, StoreEntry, StoreInfo, Warning,
 };
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -21,7 +21,8 @@ usage: dump [--domain NAME] [--json] [--hex N] [--watch [SECONDS]]
 
   --domain NAME      only this domain
   --json             as JSON, one document a line
-  --hex N            with the first N bytes of undelivered messages
+  --hex N            with the first N bytes of undelivered messages, and of values in a store that
+                     are of no type known here
   --watch [SECONDS]  again and again, every second if not said otherwise; Ctrl-C ends it
   --help             this text
 ";
@@ -225,7 +226,70 @@ fn domain_table(text: &mut String, domain: &DomainInfo) {
             messages(text, channel, direction);
         }
     }
+    for store in &domain.stores {
+        store_table(text, store);
+    }
     warnings(text, "  ", &domain.warnings);
+}
+
+fn store_table(text: &mut String, store: &StoreInfo) {
+    let holder = match store.holder {
+        None => "free".to_string(),
+        Some(holder) => {
+            let state = if holder.alive { "" } else { " dead" };
+            format!("held by {}{state}", or_dash(holder.pid))
+        }
+    };
+    let _ = writeln!(
+        text,
+        "  STORE {}  {} keys, {} in use of {} (up to {}), {} changes, {} recoveries, lock {holder}",
+        clean(&store.name),
+        store.keys,
+        bytes(store.live_bytes),
+        bytes(store.file_bytes),
+        bytes(store.max_size),
+        store.changes,
+        store.recoveries,
+    );
+    if store.entries.is_empty() {
+        return;
+    }
+    let heads = ["KEY", "TYPE", "CODEC", "VERSION", "WRITER", "SIZE", "VALUE"];
+    let mut rows = vec![row(heads)];
+    rows.extend(store.entries.iter().map(entry_row));
+    columns(text, "lllrrrl", &rows);
+    for entry in &store.entries {
+        if entry.text.is_none() && !entry.bytes.is_empty() {
+            let _ = writeln!(text, "    {}:", clean(&key(entry)));
+            hex(text, &entry.bytes);
+        }
+    }
+    let more = store.keys.saturating_sub(store.entries.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "    and {more} more");
+    }
+}
+
+fn entry_row(entry: &StoreEntry) -> Vec<String> {
+    /// Characters of a key or a value in a table.
+    const WIDE: usize = 40;
+    let short = |text: String| match text.char_indices().nth(WIDE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    };
+    row([
+        &short(clean(&key(entry))),
+        &clean(&entry.type_name),
+        &clean(&entry.codec),
+        &entry.version.to_string(),
+        &or_dash(entry.writer),
+        &entry.len.to_string(),
+        &short(entry.text.as_deref().map_or("-".to_string(), clean)),
+    ])
+}
+
+fn key(entry: &StoreEntry) -> String {
+    String::from_utf8_lossy(&entry.key).into_owned()
 }
 
 fn main_line(main: &MainInfo) -> String {
@@ -312,7 +376,7 @@ fn mode(direction: &DirectionInfo) -> String {
     }
 }
 
-/// The undelivered messages of a direction: sixteen bytes a line, as numbers and as text.
+/// The undelivered messages of a direction.
 fn messages(text: &mut String, channel: &ChannelInfo, direction: &DirectionInfo) {
     if direction.messages.is_empty() {
         return;
@@ -326,15 +390,20 @@ fn messages(text: &mut String, channel: &ChannelInfo, direction: &DirectionInfo)
     );
     for message in &direction.messages {
         let _ = writeln!(text, "    at {}, length {}", message.position, message.len);
-        for line in message.bytes.chunks(16) {
-            let digits: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
-            let letters: String = line.iter().map(|byte| letter(*byte)).collect();
-            let _ = writeln!(text, "      {digits:<48} |{letters}|");
-        }
+        hex(text, &message.bytes);
     }
     let more = direction.undelivered as usize - direction.messages.len();
     if more > 0 {
         let _ = writeln!(text, "    and {more} more");
+    }
+}
+
+/// Sixteen bytes a line, as numbers and as text.
+fn hex(text: &mut String, bytes: &[u8]) {
+    for line in bytes.chunks(16) {
+        let digits: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let letters: String = line.iter().map(|byte| letter(*byte)).collect();
+        let _ = writeln!(text, "      {digits:<48} |{letters}|");
     }
 }
 

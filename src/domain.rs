@@ -21,6 +21,8 @@ pub(crate) const STORE: &str = ".store";
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// File name of the roster.
 pub(crate) const ROSTER: &str = "roster";
+/// Name of the store that a runtime and its children share.
+pub(crate) const SHARED: &str = "shared";
 /// File name of the control segment of the domain's main process and its children.
 pub(crate) const RUNTIME: &str = "runtime";
 
@@ -177,19 +179,16 @@ impl Directory {
         list(self.fd.as_fd(), &self.path)
     }
 
+    /// The number of the file of that name, if there is one.
+    pub(crate) fn inode(&self, name: &str) -> Option<u64> {
+        let stat = rustix::fs::statat(&self.fd, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        stat.ok().map(|stat| stat.st_ino)
+    }
+
     /// The channels in it, sorted.
     pub(crate) fn channels(&self) -> Result<Vec<String>> {
-        self.names(CHANNEL)
-    }
-
-    /// The stores in it, sorted.
-    pub(crate) fn stores(&self) -> Result<Vec<String>> {
-        self.names(STORE)
-    }
-
-    fn names(&self, ending: &str) -> Result<Vec<String>> {
         let files = self.list()?;
-        let names = files.iter().filter_map(|file| file.strip_suffix(ending));
+        let names = files.iter().filter_map(|file| file.strip_suffix(CHANNEL));
         let mut names: Vec<_> = names.map(str::to_string).collect();
         // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
         names.sort();

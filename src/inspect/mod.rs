@@ -33,6 +33,7 @@
 //! With the feature `serde`, everything here is `Serialize`. The example `dump` prints a picture as
 //! a table or as JSON.
 mod reader;
+mod store;
 mod warnings;
 
 use crate::channel::{End, Mode};
@@ -89,6 +90,8 @@ pub struct DomainInfo {
     pub children: Vec<ChildInfo>,
     /// Sorted by name.
     pub channels: Vec<ChannelInfo>,
+    /// Sorted by name. Stores at a path of their own are not found.
+    pub stores: Vec<StoreInfo>,
     /// What is wrong in it.
     pub warnings: Vec<Warning>,
 }
@@ -281,12 +284,82 @@ pub struct MessageInfo {
     pub bytes: Vec<u8>,
 }
 
+/// One store.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct StoreInfo {
+    /// Its name.
+    pub name: String,
+    /// Values in it.
+    pub keys: u64,
+    /// Changes ever made.
+    pub changes: u64,
+    /// Bytes of the blocks in which values lie.
+    pub live_bytes: u64,
+    /// Bytes of its file.
+    pub file_bytes: u64,
+    /// Bytes that its file may grow to.
+    pub max_size: u64,
+    /// Buckets of the table.
+    pub buckets: u64,
+    /// Changes that a killed process left half done and another finished.
+    pub recoveries: u64,
+    /// Reads that lost so many races against writers that they took the lock.
+    pub locked_reads: u64,
+    /// Whether a writer found it damaged: then it takes no more changes.
+    pub damaged: bool,
+    /// Who holds its lock at the moment.
+    pub holder: Option<StoreHolder>,
+    /// Some of the entries, at most
+    /// [`max_entries`](SnapshotOptions::max_entries), sorted by key.
+    pub entries: Vec<StoreEntry>,
+}
+
+/// Who holds the lock of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct StoreHolder {
+    /// Its pid, in its own pid namespace, if it is known.
+    pub pid: Option<u32>,
+    /// Whether it lives; a stopped process does.
+    pub alive: bool,
+}
+
+/// A value in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct StoreEntry {
+    /// Its key. Serialized as text; what is no UTF-8 is replaced.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy"))]
+    pub key: Vec<u8>,
+    /// The name of its type.
+    #[cfg_attr(feature = "serde", serde(rename = "type"))]
+    pub type_name: String,
+    /// How it became bytes: `plain`, `raw` or `postcard`.
+    pub codec: String,
+    /// Its version.
+    pub version: u64,
+    /// Pid of the process that stored it, if that is still attached.
+    pub writer: Option<u32>,
+    /// Its bytes, all of them.
+    pub len: u64,
+    /// The value, if it is short and of one of the types that are messages by themselves.
+    pub text: Option<String>,
+    /// The first bytes, if [`payload_bytes`](SnapshotOptions::payload_bytes) asked for them.
+    /// Serialized as text: two hexadecimal digits for each.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_hex"))]
+    pub bytes: Vec<u8>,
+}
+
 /// Something that is wrong, and what can be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Warning {
-    /// The channel, child, domain or file that it is about.
+    /// The channel, store, child, domain or file that it is about.
     pub about: String,
     /// What is wrong.
     pub text: String,
@@ -343,6 +416,7 @@ pub struct SnapshotOptions {
     domain: Option<String>,
     payload_bytes: usize,
     max_messages: usize,
+    max_entries: usize,
 }
 
 impl Default for SnapshotOptions {
@@ -358,6 +432,7 @@ impl SnapshotOptions {
             domain: None,
             payload_bytes: 0,
             max_messages: 64,
+            max_entries: 64,
         }
     }
 
@@ -367,7 +442,8 @@ impl SnapshotOptions {
         self
     }
 
-    /// With the first `bytes` of each undelivered message; 0, the default, for none.
+    /// With the first `bytes` of each undelivered message and each value shown; 0, the default, for
+    /// none.
     pub fn payload_bytes(mut self, bytes: usize) -> Self {
         self.payload_bytes = bytes;
         self
@@ -376,6 +452,12 @@ impl SnapshotOptions {
     /// Of at most so many messages of each direction; 64 if nothing is said.
     pub fn max_messages(mut self, count: usize) -> Self {
         self.max_messages = count;
+        self
+    }
+
+    /// With at most so many entries of each store; 64 if nothing is said.
+    pub fn max_entries(mut self, count: usize) -> Self {
+        self.max_entries = count;
         self
     }
 
@@ -481,6 +563,14 @@ fn end_as_text<S: serde::Serializer>(
     serializer: S,
 ) -> core::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(end_name(*end))
+}
+
+#[cfg(feature = "serde")]
+fn lossy<S: serde::Serializer>(
+    bytes: &[u8],
+    serializer: S,
+) -> core::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(bytes))
 }
 
 #[cfg(feature = "serde")]

@@ -3,11 +3,11 @@
 
 use super::{
     ChannelInfo, ChildInfo, ChildState, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo,
-    MessageInfo, ModeInUse, SnapshotOptions, Warning, end_name,
+    MessageInfo, ModeInUse, SnapshotOptions, StoreInfo, Warning, end_name,
 };
 use crate::channel::attachment::{checked_capacity, read_name};
 use crate::channel::{End, Mode, Stats};
-use crate::domain::{self, CHANNEL, Directory, ROSTER, RUNTIME};
+use crate::domain::{self, CHANNEL, Directory, ROSTER, RUNTIME, STORE, TEMPORARY};
 use crate::error::{Error, Result, display};
 use crate::layout::{
     Bell, CHILDREN, ChannelHeader, ChildRecord, EndNote, Kind, PARKED, Prologue, RuntimeHeader,
@@ -38,9 +38,11 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
     let runtime = names.iter().any(|name| name == RUNTIME);
     let (main, children) = runtime.then(|| reader.read_runtime()).flatten().unzip();
     let mut channels = Vec::new();
+    let mut stores = Vec::new();
     for name in &names {
         match file_kind(name) {
             File::Channel(channel) => channels.extend(reader.read_channel(name, channel)),
+            File::Store(store) => stores.extend(reader.read_store(name, store)),
             File::Other => reader.warn(
                 name,
                 "it is no file of this library",
@@ -51,6 +53,7 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
     }
     // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
     channels.sort_by(|a: &ChannelInfo, b| a.name.cmp(&b.name));
+    stores.sort_by(|a: &StoreInfo, b| a.name.cmp(&b.name));
     Ok(DomainInfo {
         name: directory.name().to_string(),
         path: display(directory.path()),
@@ -58,21 +61,28 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
         main,
         children: children.unwrap_or_default(),
         channels,
+        stores,
         warnings: reader.warnings,
     })
 }
 
 enum File<'a> {
     Channel(&'a str),
+    Store(&'a str),
     Known,
     Other,
 }
 
 fn file_kind(name: &str) -> File<'_> {
-    match name.strip_suffix(CHANNEL) {
-        Some(channel) if domain::check_name(channel).is_ok() => File::Channel(channel),
-        // With a dot first: a segment that is just being made.
-        None if name == ROSTER || name == RUNTIME || name.starts_with('.') => File::Known,
+    let named = |ending| {
+        let name = name.strip_suffix(ending)?;
+        domain::check_name(name).is_ok().then_some(name)
+    };
+    match (named(CHANNEL), named(STORE)) {
+        (Some(channel), _) => File::Channel(channel),
+        (None, Some(store)) => File::Store(store),
+        // A segment that is just being made.
+        _ if name == ROSTER || name == RUNTIME || name.ends_with(TEMPORARY) => File::Known,
         _ => File::Other,
     }
 }
@@ -251,6 +261,17 @@ impl Reader<'_> {
         Some((main, children))
     }
 
+    fn read_store(&mut self, file: &str, name: &str) -> Option<StoreInfo> {
+        if !self.has_all_pages(file) {
+            return None;
+        }
+        let read =
+            super::store::read_store(self.directory, name, self.roster.as_ref(), self.options);
+        let store = self.sound(file, read)?;
+        self.warnings.extend(super::store::judge(&store));
+        Some(store)
+    }
+
     fn read_channel(&mut self, file: &str, name: &str) -> Option<ChannelInfo> {
         let segment = Arc::new(self.open(file, Kind::Channel)?);
         let capacity = checked_capacity(&segment);
@@ -372,7 +393,7 @@ fn some_pid(pid: u32) -> Option<u32> {
 
 /// Type and codec out of a stamp, `NAME (CODEC)` or `NAME (CODEC, N bytes, align M)`. The name may
 /// hold brackets too, and a long one was cut.
-fn split_stamp(stamp: &str) -> (String, String) {
+pub(super) fn split_stamp(stamp: &str) -> (String, String) {
     let parts = stamp
         .strip_suffix(')')
         .and_then(|stamp| stamp.rsplit_once(" ("));
@@ -579,10 +600,12 @@ mod tests {
     fn files_are_known_by_name() {
         let kind = |name| match file_kind(name) {
             File::Channel(channel) => channel.to_string(),
+            File::Store(store) => format!("store {store}"),
             File::Known => "known".to_string(),
             File::Other => "other".to_string(),
         };
         assert_eq!(kind("a-b.channel"), "a-b");
+        assert_eq!(kind("a.store"), "store a");
         assert_eq!(kind(".channel"), "other");
         assert_eq!(kind("a b.channel"), "other");
         assert_eq!(kind("roster"), "known");

@@ -1,13 +1,14 @@
 //! The child's side: how a process finds out that it is one, and what it can do.
 
 use super::control::Control;
-use super::{ChildResult, Entry, LAST_HANDLERS};
+use super::{ChildResult, Entry, LAST_HANDLERS, open_shared};
 use crate::channel::attachment::{Attachment, TypeStamp};
 use crate::channel::{Channel, Wait};
 use crate::codec::Message;
 use crate::doorbell::SLICE;
 use crate::error::{Error, Result};
 use crate::roster;
+use crate::store::Store;
 use crate::sync::Ordering::*;
 use core::fmt;
 use core::time::Duration;
@@ -56,6 +57,8 @@ struct Inner {
     index: usize,
     control: Control,
     roster: Arc<roster::Roster>,
+    /// Opened when it is first asked for.
+    store: Mutex<Option<Store>>,
 }
 
 /// This process's place, once it was taken.
@@ -140,6 +143,7 @@ fn take(place: &Place) -> Result<Option<Child>> {
         index,
         control,
         roster,
+        store: Mutex::new(None),
     };
     inner.control.ring_main();
     let child = Child {
@@ -302,6 +306,18 @@ impl Child {
         let child = self.clone();
         attachment.set_stopping(Arc::new(move || child.stopping()));
         Channel::new(Arc::new(attachment), None, Wait::Adaptive)
+    }
+
+    /// The store that main and its children share. See [`Runtime::store`](crate::Runtime::store).
+    ///
+    /// # Errors
+    /// `Forked`. Else as [`StoreOptions::open_or_create`](crate::StoreOptions::open_or_create).
+    pub fn store(&self) -> Result<Store> {
+        if self.inner.roster.forked() {
+            return Err(Error::Forked);
+        }
+        let mut store = self.inner.store.lock().unwrap_or_else(|e| e.into_inner());
+        open_shared(&mut store, self.inner.roster.directory().name())
     }
 
     /// Asks main to restart this process, and returns at once. Main then stops it as

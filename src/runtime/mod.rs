@@ -11,10 +11,11 @@ pub use child::Child;
 use crate::channel::attachment::{Attachment, Plan, TypeStamp};
 use crate::channel::{Channel, DEFAULT_CAPACITY, Mode, Wait, checked_capacity};
 use crate::codec::Message;
-use crate::domain::CHANNEL;
+use crate::domain::{CHANNEL, SHARED};
 use crate::error::{Error, Result};
 use crate::roster::{self, Roster};
 use crate::segment::Segment;
+use crate::store::Store;
 use crate::sys::ForkCanary;
 use control::Control;
 use core::fmt;
@@ -364,6 +365,7 @@ impl RuntimeBuilder {
             roster: Mutex::new(Some(roster)),
             control: Mutex::new(Some(control)),
             owned: Mutex::new(owned),
+            store: Mutex::new(None),
             supervisor: supervisor.handle(),
             hooks,
             stopping,
@@ -434,6 +436,15 @@ fn check_specs(specs: &[ChildSpec]) -> Result<()> {
     Ok(())
 }
 
+/// The shared store of a runtime's domain, opened once for a process.
+fn open_shared(store: &mut Option<Store>, domain: &str) -> Result<Store> {
+    if let Some(store) = store {
+        return Ok(store.clone());
+    }
+    let opened = Store::options().domain(domain).open_or_create(SHARED)?;
+    Ok(store.insert(opened).clone())
+}
+
 /// Removes the channels of the domain that no living process holds. What cannot be judged stays.
 fn sweep(roster: &Roster) {
     for name in roster.directory().channels().unwrap_or_default() {
@@ -480,6 +491,8 @@ struct Inner {
     /// Taken at shutdown.
     control: Mutex<Option<Arc<Control>>>,
     owned: Mutex<HashMap<String, Owned>>,
+    /// Made when it is first asked for.
+    store: Mutex<Option<Store>>,
     supervisor: supervisor::Handle,
     hooks: Hooks,
     stopping: Arc<AtomicBool>,
@@ -582,6 +595,30 @@ impl Runtime {
         Arc::new(move || stopping.load(Ordering::Acquire))
     }
 
+    /// The store that main and its children share: `shared` in the domain. It is made when one of
+    /// them first asks for it, outlives a main that is killed, and goes when main shuts down.
+    ///
+    /// ```no_run
+    /// # fn child(child: ringlane::Child) -> ringlane::ChildResult {
+    /// # let runtime = ringlane::Runtime::builder("demo").start()?;
+    /// runtime.store()?.set("greeting", "hello")?;
+    /// // In a child:
+    /// assert_eq!(child.store()?.get::<str>("greeting")?.as_deref(), Some("hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Stopping` after the shutdown, `Forked`. Else as
+    /// [`StoreOptions::open_or_create`](crate::StoreOptions::open_or_create).
+    pub fn store(&self) -> Result<Store> {
+        self.check_fork()?;
+        let mut store = self.inner.store.lock().unwrap_or_else(|e| e.into_inner());
+        // Under the lock, which the shutdown takes after the roster.
+        self.inner.roster()?;
+        open_shared(&mut store, &self.inner.domain)
+    }
+
     /// The names of all channels in the domain, sorted.
     ///
     /// # Errors
@@ -630,7 +667,8 @@ impl Runtime {
         self.inner.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops all children at once, waits for their end, and removes their channels. Receivers
+    /// Stops all children at once, waits for their end, and removes their channels and the
+    /// [store](Self::store). Receivers
     /// obtained from this runtime return `Stopping` once drained. Hooks and listeners that are
     /// still running are waited for, for a second at most. Only the first call does anything; others wait for it.
     ///
@@ -681,6 +719,8 @@ impl Inner {
         }
         *self.control.lock().unwrap_or_else(|e| e.into_inner()) = None;
         let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner()).take();
+        *self.store.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        let removed = Store::options().domain(&self.domain).remove(SHARED);
         *done = true;
         drop(done);
         if let Some(roster) = roster {
@@ -689,6 +729,10 @@ impl Inner {
         }
         self.hooks.run_and_wait(Event::AfterShutdown);
         self.hooks.finish(LAST_HANDLERS);
-        Ok(())
+        match removed {
+            // Nobody asked for it.
+            Err(Error::NotFound { .. }) => Ok(()),
+            removed => removed,
+        }
     }
 }

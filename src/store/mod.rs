@@ -9,7 +9,9 @@ mod blocks;
 mod journal;
 mod lookup;
 mod memory;
-mod scan;
+#[cfg(all(test, loom))]
+mod models;
+pub(crate) mod scan;
 mod table;
 
 #[cfg(not(loom))]
@@ -27,7 +29,7 @@ mod verify;
 #[cfg(not(loom))]
 mod watch;
 
-use lookup::Torn;
+pub(crate) use lookup::Torn;
 #[cfg(not(loom))]
 pub use {
     options::StoreOptions,

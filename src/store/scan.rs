@@ -6,6 +6,7 @@
 use super::Torn;
 use super::lookup::{Moved, TRIES, look};
 use super::table::{Entry, IN_POOL, MOST_LINKS, Table};
+use crate::layout::FIRST_BITS;
 use crate::sync::{Ordering::*, fence};
 use crate::words;
 
@@ -46,10 +47,11 @@ impl Groups {
         // A bucket that was split already holds half as many of all hashes.
         let is_split = first >= doubling || first + doubling < self.buckets;
         let step = if is_split { 2 * doubling } else { doubling };
+        let group = Group { first, step };
         let mut found = Vec::new();
         for _ in 0..MOST_TRIES {
             found.clear();
-            if read_group(table, first, step, &mut read, &mut found).is_ok() {
+            if read_group(table, &group, &mut read, &mut found).is_ok() {
                 break;
             }
         }
@@ -57,23 +59,38 @@ impl Groups {
     }
 }
 
+/// The bucket `first`, and each `step` further.
+struct Group {
+    first: u64,
+    /// A power of two.
+    step: u64,
+}
+
+impl Group {
+    /// Whether what a slot in one of them names is this group's: not what the last split moved out
+    /// of it, and did not clear yet.
+    fn has(&self, slot: u64) -> bool {
+        let (tag, other) = (slot >> 36, self.first >> FIRST_BITS);
+        (tag ^ other) & ((self.step - 1) >> FIRST_BITS) == 0
+    }
+}
+
 fn read_group<R>(
     table: &Table,
-    first: u64,
-    step: u64,
+    group: &Group,
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
     found: &mut Vec<Found<R>>,
 ) -> Result<(), Torn> {
     let buckets = table.buckets().ok_or(Torn)?;
-    let mut index = first;
+    let mut index = group.first;
     while index < buckets {
         let home = table.bucket_at(index).ok_or(Torn)?;
-        let chained = read_chain(table, home, true, read, found)?;
+        let chained = read_chain(table, group, home, true, read, found)?;
         if chained {
             // What moved from the chain to its home meanwhile.
-            read_chain(table, home, false, read, found)?;
+            read_chain(table, group, home, false, read, found)?;
         }
-        index += step;
+        index += group.step;
     }
     fence(Acquire);
     // `index` is the next bucket that would be of the group.
@@ -84,6 +101,7 @@ fn read_group<R>(
 /// Reads a chain, or only its home. `true` if there was more than the home.
 fn read_chain<R>(
     table: &Table,
+    group: &Group,
     home: u64,
     whole: bool,
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
@@ -94,7 +112,7 @@ fn read_chain<R>(
         let bucket = table.bucket(at).ok_or(Torn)?;
         let words = look(bucket);
         for (i, word) in words.iter().enumerate().skip(1) {
-            if *word == 0 {
+            if *word == 0 || !group.has(*word) {
                 continue;
             }
             let slot = (at + i as u64, &bucket[i], *word);
@@ -139,6 +157,14 @@ pub(crate) fn value_of(entry: &Entry<'_>) -> Result<Vec<u8>, Torn> {
     let mut bytes = Vec::new();
     append_value(entry, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The first `len` of the bytes of its value, or all.
+pub(crate) fn start_of(entry: &Entry<'_>, len: usize) -> Result<Vec<u8>, Torn> {
+    let mut bytes = Vec::new();
+    let len = len.min(entry.sizes.value());
+    words::append_words(entry.value_words(), len, &mut bytes);
+    entry.is_still().then_some(bytes).ok_or(Torn)
 }
 
 /// Appends the bytes of its value to `out`; nothing if they changed meanwhile.
