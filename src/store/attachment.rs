@@ -5,7 +5,7 @@ use super::lookup::{FEW_TRIES, LARGE, Probe, TRIES, Torn};
 use super::memory::{Memory, NoRoom};
 use super::table::{BLOCK_HEADER, Entry, Flaw, Key, MOST_KEY, Refusal, Table, Value, words_for};
 use super::{scan, table};
-use crate::domain::{Directory, Place, STORE};
+use crate::domain::{Directory, Place, ROSTER, STORE};
 use crate::error::{Error, Result};
 use crate::identity::boot_id;
 use crate::layout::{
@@ -549,17 +549,27 @@ impl Drop for Locked<'_> {
 
 /// Joins the roster beside the file.
 fn join_of(place: &Place, file: &str) -> Result<Arc<Roster>> {
-    match roster::join_at(place, false) {
-        Err(Error::NotFound { name }) => match Directory::at(place, false) {
-            // The store is there, and nobody can tell any more who held its lock.
-            Ok(directory) if directory.list()?.iter().any(|other| other == file) => {
-                let path = directory.file(file);
-                Err(Error::ForeignRoster { path })
-            }
-            _ => Err(Error::NotFound { name }),
-        },
-        other => other,
+    let not_found = |name| Err(Error::NotFound { name });
+    // Each round lost was lost to somebody who came or left.
+    for _ in 0..100 {
+        let name = match roster::join_at(place, false) {
+            Err(Error::NotFound { name }) => name,
+            other => return other,
+        };
+        let Ok(directory) = Directory::at(place, false) else {
+            return not_found(name);
+        };
+        let Some(inode) = directory.inode(file) else {
+            return not_found(name);
+        };
+        // A roster stays as long as there is a store. So if the store is there before and after,
+        // there is none, and nobody can tell any more who held the store's lock.
+        if directory.inode(ROSTER).is_none() && directory.inode(file) == Some(inode) {
+            let path = directory.file(file);
+            return Err(Error::ForeignRoster { path });
+        }
     }
+    not_found(file.to_string())
 }
 
 fn size_of_file(file: &OwnedFd) -> u64 {

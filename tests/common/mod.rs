@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod actor;
+pub mod stores;
 
 use ringlane::{Channel, ChannelOptions, Message};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
