@@ -8,7 +8,9 @@
 //! `nonebot-passive`, where a handler with a filter receives, and every second on `nonebot-active`,
 //! where a `recv` loop does. The child asks main to restart it; later main kills it. Both times it
 //! comes back and goes on where the messages stand. Every line carries a number, and the child
-//! reports what it got, so that at the end the sum can be drawn. Run `dump` beside it to look on.
+//! reports what it got, so that at the end the sum can be drawn. In the store that both share, main
+//! sets a greeting, the child gets it and counts its starts, and main watches the count. Run `dump`
+//! beside it to look on.
 
 use ringlane::{
     Child, ChildResult, Message, Postcard, Receiver, RecvError, Runtime, Sender, TryRecvError,
@@ -54,11 +56,17 @@ const PINGS: u64 = 50_000;
 const LOST_PER_KILL: usize = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // What stands before `start` happens in the child, too.
+    // What stands before `start` happens in the child, too. The hook before the start does not.
     let (lend, lent) = mpsc::channel();
     let (talk, talked) = mpsc::channel();
     let runtime = Runtime::builder("hello")
         .child("nonebot", nonebot)
+        .on_before_start(|runtime| {
+            let greeting = "I am the main process";
+            if let Err(e) = runtime.store().and_then(|s| s.set("greeting", greeting)) {
+                println!("main: no store: {e}");
+            }
+        })
         .on_after_start(move |runtime| {
             // Fails only once main gave up, and then nobody is left to tell.
             if let Ok(spoken) = speak(runtime, &lent) {
@@ -76,6 +84,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .on_before_restart(|_, name| println!("main: {name} is started again"))
         .start()?;
+
+    let store = runtime.store()?;
+    let watcher = store.watch::<u32>("starts")?.on_change(|starts| {
+        println!("main: the store says {starts:?} starts");
+    })?;
 
     let (sender, mut reports) = runtime.get_channel::<Line>("nonebot-active")?.split();
     let sender = Arc::new(Mutex::new(sender));
@@ -128,7 +141,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let figures = round_trips(&sender, &mut reports)?;
     let (passive, active) = spoken.ok_or("main did not finish speaking")?;
-    drop((sender, reports));
+    let starts = store.get_or::<u32>("starts", 0)?;
+    watcher.stop()?;
+    drop((sender, reports, store));
     runtime.shutdown()?;
 
     let sent = (passive + active) as usize;
@@ -137,8 +152,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "main: {sent} lines sent, {} received, {lost} lost",
         got.len()
     );
-    if generation != 3 || kills != 1 || lost > LOST_PER_KILL * kills {
-        return Err(format!("generation {generation}, {kills} kills, {lost} lost").into());
+    if (generation, starts, kills) != (3, 3, 1) || lost > LOST_PER_KILL * kills {
+        let what = format!("generation {generation}, {starts} starts, {kills} kills, {lost} lost");
+        return Err(what.into());
     }
     println!("{figures}");
     Ok(())
@@ -195,6 +211,10 @@ fn round_trips(
 /// The child: a process of its own, three times over.
 fn nonebot(child: Child) -> ChildResult {
     let generation = child.generation();
+    let store = child.store()?;
+    let greeting = store.get::<str>("greeting")?;
+    println!("  nonebot/{generation}: the store says {greeting:?}");
+    store.update::<u32>("starts", |starts| Some(starts.unwrap_or(0) + 1))?;
     let (sender, mut active) = child.active::<Line>()?.split();
     let (_nothing_to_say, passive) = child.passive::<Line>()?.split();
     let sender = Arc::new(Mutex::new(sender));

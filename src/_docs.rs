@@ -20,6 +20,10 @@ macro_rules! pages {
 [attachment]: ../../../src/ringlane/channel/attachment.rs.html
 [segment]: ../../../src/ringlane/segment.rs.html
 [ring]: ../../../src/ringlane/ring.rs.html
+[memory]: ../../../src/ringlane/store/memory.rs.html
+[journal]: ../../../src/ringlane/store/journal.rs.html
+[lookup]: ../../../src/ringlane/store/lookup.rs.html
+[lock]: ../../../src/ringlane/lock.rs.html
 [words]: ../../../src/ringlane/words.rs.html
 [`Channel::split`]: crate::Channel::split
 [`Channel::wait_peer`]: crate::Channel::wait_peer
@@ -50,6 +54,8 @@ macro_rules! pages {
 [`Runtime::get_channel`]: crate::Runtime::get_channel
 [`Runtime::restart`]: crate::Runtime::restart
 [`Runtime::set_channel`]: crate::Runtime::set_channel
+[`Runtime::store`]: crate::Runtime::store
+[`Store::remove`]: crate::Store::remove
 [`RuntimeBuilder::run`]: crate::RuntimeBuilder::run
 [`SendError`]: crate::SendError
 [`Sender::loan`]: crate::Sender::loan

@@ -5,6 +5,8 @@
 //! - There are two ways of receiving, one for each receiver: actively with
 //!   [`recv`](Receiver::recv) and its like, passively with
 //!   [`on_receive`](Receiver::on_receive) and filters.
+//! - A [`Store`] is a hash table in such a file: any number of processes read it without a lock and
+//!   write it, and a writer killed at any instruction leaves it whole.
 //! - A [`Runtime`] starts named children, gives each the channels `{name}-active` and
 //!   `{name}-passive`, and starts a child again on request or after a crash. What was sent and not
 //!   received is still there.
@@ -13,8 +15,8 @@
 //! A peer that died is told as a value, [`RecvError::PeerDied`]; nothing here waits for a process
 //! that the kernel says is gone, and no clock ever declares one dead.
 //!
-//! What it will not do: talk to other hosts or other users, run on anything but Linux, survive a
-//! reboot, or have more than one sender and one receiver in a direction.
+//! What it will not do: talk to other hosts or other users, run on anything but Linux, keep messages
+//! through a reboot, or have more than one sender and one receiver in a direction.
 //!
 //! ```no_run
 //! use ringlane::{Child, ChildResult, Runtime};
