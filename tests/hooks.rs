@@ -297,6 +297,8 @@ fn a_hook_may_use_the_runtime(case: &Case) {
             let mut channel = runtime.get_channel::<str>("a-active").unwrap();
             up(&mut channel);
             channel.send("exit 5").unwrap();
+            // Main takes it once the child is back.
+            drop(channel);
             tx.send(runtime.wait("a").unwrap()).unwrap();
             runtime.restart("a").unwrap();
             // Does not miss the end, although the other hook starts it again at once.
