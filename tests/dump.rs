@@ -15,7 +15,7 @@ use ringlane::inspect::{
     snapshot_domain,
 };
 use ringlane::{Channel, ChildResult, Mode, Runtime};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
+/// The version of the layout that is written here.
+const LAYOUT: u64 = 2;
 const ROSTER_ID: u64 = 0x1122_3344_5566_7788;
 
 fn base() -> PathBuf {
@@ -54,14 +56,15 @@ impl TestDomain {
     fn by_hand() -> Self {
         let mut domain = Self::named();
         domain.by_hand = true;
-        // Another test may just have removed the directory of all domains.
+        // Another test may remove the directory of all domains, or make it, at any moment.
         while !domain.path().exists() {
             let made = fs::DirBuilder::new()
                 .mode(0o700)
                 .recursive(true)
                 .create(domain.path());
             if let Err(e) = made {
-                assert_eq!(e.kind(), io::ErrorKind::NotFound, "{e}");
+                use io::ErrorKind::{AlreadyExists, NotFound};
+                assert!(matches!(e.kind(), AlreadyExists | NotFound), "{e}");
             }
         }
         domain
@@ -124,7 +127,7 @@ impl Bytes {
     fn segment(size: usize, kind: u64) -> Self {
         let mut bytes = Bytes(vec![0; size]);
         bytes.0[..8].copy_from_slice(b"ringlane");
-        bytes.put(8, 1 | kind << 32);
+        bytes.put(8, LAYOUT | kind << 32);
         bytes.put(16, size as u64);
         bytes.put(24, ROSTER_ID);
         bytes
@@ -267,8 +270,10 @@ fn only_channel(domain: &DomainInfo) -> &ChannelInfo {
     &domain.channels[0]
 }
 
+/// What it warns of, but for sleeps that were ended by the clock: a busy machine has some.
 fn warnings(domain: &DomainInfo) -> Vec<String> {
-    domain.warnings.iter().map(|w| w.to_string()).collect()
+    let all = domain.warnings.iter().map(|w| w.to_string());
+    all.filter(|w| !w.contains("ended by the clock")).collect()
 }
 
 #[test]
@@ -345,14 +350,14 @@ fn a_domain_written_by_hand_is_shown_as_the_layout_says() {
     );
     assert_eq!(to_host.allowed, Mode::Any);
 
-    let warned = warnings(&seen).join("\n");
-    assert_eq!(seen.warnings.len(), 3, "{warned}");
+    assert_eq!(seen.warnings.len(), 3, "{:#?}", seen.warnings);
     for part in [
         "second: the child failed",
         "its guest, process",
         "something to do: 2",
     ] {
-        assert!(warned.contains(part), "{part}: {warned}");
+        let mut all = seen.warnings.iter().map(|w| w.to_string());
+        assert!(all.any(|w| w.contains(part)), "{:#?}", seen.warnings);
     }
 }
 
@@ -368,7 +373,7 @@ fn the_table_shows_what_the_picture_holds() {
             .unwrap_or_else(|| panic!("no {start:?} in\n{text}"))
             .to_string()
     };
-    assert!(line("ringlane ").contains("layout 1"));
+    assert!(line("ringlane ").contains(&format!("layout {LAYOUT}")));
     assert!(line(&domain.name).contains(&format!("main {}", std::process::id())));
     assert!(line("first ").ends_with("running         2  killed by signal 9"));
     let cells: Vec<_> = line("points ")
@@ -472,8 +477,8 @@ fn files_that_cannot_be_read_are_named() {
         "text.channel",
         &b"no segment at all".repeat(1000)[..2 * PAGE],
     );
-    domain.write("other-kind.channel", &changed(8, 1 | 3 << 32));
-    domain.write("newer.channel", &changed(8, 2 | 2 << 32));
+    domain.write("other-kind.channel", &changed(8, LAYOUT | 3 << 32));
+    domain.write("newer.channel", &changed(8, (LAYOUT + 1) | 2 << 32));
     domain.write("capacity.channel", &changed(128, 8192));
     domain.write("foreign.channel", &changed(24, ROSTER_ID + 1));
     domain.write(
@@ -507,12 +512,13 @@ fn files_that_cannot_be_read_are_named() {
     let shown: Vec<_> = seen.channels.iter().map(|c| &*c.name).collect();
     assert_eq!(shown, ["foreign", "points", "points-2", "record"]);
     assert_eq!(seen.channels[0].host.state, EndState::Unknown);
+    let newer = format!("layout version {}, this build has {LAYOUT}", LAYOUT + 1);
     for (about, part) in [
         ("empty.channel", "was truncated"),
         ("short.channel", "its size is not"),
         ("text.channel", "it is no segment"),
         ("other-kind.channel", "another kind"),
-        ("newer.channel", "layout version 2, this build has 1"),
+        ("newer.channel", &newer),
         ("capacity.channel", "corrupt at byte 128"),
         ("foreign.channel", "another incarnation"),
         ("record", "between host and guest is corrupt"),
@@ -663,6 +669,12 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
+/// What this thread took: how long it waited for a processor is not its fault.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Whatever lies in the files: a picture, soon, and text of it.
 #[test]
 fn damaged_files_are_survived() {
@@ -679,15 +691,12 @@ fn damaged_files_are_survived() {
             domain.write("roster", &damaged(roster(dead).0, &in_roster));
             domain.write("points.channel", &damaged(channel(dead).0, &in_channel));
             domain.write("runtime", &damaged(runtime().0, &in_runtime));
-            let start = Instant::now();
+            let start = processor_time();
             domain.look_closely();
             domain.dump(&["--hex", "40"]);
             domain.dump(&["--hex", "40", "--json"]);
-            prop_assert!(
-                start.elapsed() < Duration::from_secs(5),
-                "took {:?}",
-                start.elapsed()
-            );
+            let took = processor_time() - start;
+            prop_assert!(took < Duration::from_secs(5), "took {took:?}");
             Ok(())
         },
     );
@@ -741,6 +750,10 @@ fn actor() {
     let Ok(part) = std::env::var("RINGLANE_TEST_ACTOR") else {
         return;
     };
+    // Not to outlive a test that was aborted, nor to hang.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    // SAFETY: no pointers.
+    unsafe { libc::alarm(120) };
     let words: Vec<String> = part.split(' ').map(str::to_string).collect();
     let domain = words.get(1).map_or("", |domain| domain);
     match &*words[0] {
@@ -811,7 +824,8 @@ fn ready() {
 fn actor_command(part: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "--nocapture", "actor"])
+        // With one, the harness begins the first line that an actor writes.
+        .args(["--exact", "--nocapture", "actor", "--test-threads=2"])
         .env("RINGLANE_TEST_ACTOR", part);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
@@ -865,8 +879,15 @@ impl Drop for Actor {
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_secs(20);
-    while !condition() {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
         assert!(Instant::now() < end, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -1019,12 +1040,13 @@ fn two_ends_that_wait_for_each_other_are_a_warning() {
     let mut host = Actor::start(&format!("stuffed-host {}", domain.name));
     let mut guest = Actor::start(&format!("stuffed-guest {}", domain.name));
     let stuck = || {
-        warnings(&domain.look())
-            .iter()
-            .any(|w| w.contains("both ends wait in `send`"))
+        let seen = domain.look();
+        let stuck = |w: &String| w.contains("both ends wait in `send`");
+        warnings(&seen).iter().any(stuck).then_some(seen)
     };
-    wait_until("both ends are stuck", stuck);
-    let seen = domain.look();
+    wait_for("both ends are stuck", stuck);
+    // From here on nothing moves, but for a look around ten times a second.
+    let seen = wait_for("both ends wait again", stuck);
     for direction in &only_channel(&seen).directions {
         assert!(
             direction.sender_waits && direction.full > 0,
@@ -1072,7 +1094,7 @@ fn traffic_is_not_taken_for_damage() {
         let end = Instant::now() + Duration::from_secs(2);
         while Instant::now() < end {
             let seen = options.take().unwrap().domains.remove(0);
-            assert!(seen.warnings.is_empty(), "{:?}", seen.warnings);
+            assert_eq!(warnings(&seen), [""; 0]);
             let to_guest = &only_channel(&seen).directions[0];
             assert!(to_guest.used <= 64 << 10);
             assert!(
@@ -1113,7 +1135,7 @@ fn it_only_looks() {
     };
     let before = [state("roster"), state("large.channel")];
 
-    let done = AtomicBool::new(false);
+    let (done, caught) = (AtomicBool::new(false), AtomicBool::new(false));
     let path = domain.path().display().to_string();
     let permissions = std::thread::scope(|scope| {
         let ended = Done(&done);
@@ -1123,19 +1145,20 @@ fn it_only_looks() {
                 let maps = fs::read_to_string("/proc/self/maps").unwrap();
                 let mine = maps.lines().filter(|line| line.contains(&path));
                 seen.extend(mine.map(|line| line.split(' ').nth(1).unwrap().to_string()));
+                caught.store(!seen.is_empty(), Relaxed);
             }
             seen
         });
-        for _ in 0..20 {
+        wait_until("a mapping is caught", || {
             assert_eq!(
                 only_channel(&domain.look()).directions[0].undelivered,
                 (1 << 20) - 1
             );
-        }
+            caught.load(Relaxed)
+        });
         drop(ended);
         watcher.join().unwrap()
     });
-    assert!(!permissions.is_empty(), "no mapping was caught");
     assert!(
         permissions.iter().all(|p| p.starts_with("r--")),
         "{permissions:?}"
@@ -1229,12 +1252,17 @@ fn what_is_no_domain_is_named() {
 
 #[test]
 fn a_closed_pipe_ends_it_in_order() {
+    // Without the domains of other tests, which may cut their files.
+    let place = std::env::temp_dir().join(format!("test-dump-pipe-{}", std::process::id()));
+    fs::create_dir(&place).unwrap();
     for arguments in [" --watch 0.01", " --watch 0.01 --json", ""] {
         let mut command = actor_command(&format!("dump{arguments}"));
-        let mut child = Actor(command.stderr(Stdio::piped()).spawn().unwrap(), None);
+        command.env("RINGLANE_DIR", &place).stderr(Stdio::piped());
+        let mut child = Actor(command.spawn().unwrap(), None);
         let mut out = BufReader::new(child.0.stdout.take().unwrap());
-        let mut line = String::new();
-        out.read_line(&mut line).unwrap();
+        // What comes before is of the harness, which minds a closed pipe.
+        let mut lines = out.by_ref().lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("ringlane")), "{arguments}");
         drop(out);
         let status = child.0.wait().unwrap();
         let errors = io::read_to_string(child.0.stderr.take().unwrap()).unwrap();
@@ -1243,4 +1271,5 @@ fn a_closed_pipe_ends_it_in_order() {
             "{status} {errors}"
         );
     }
+    fs::remove_dir(&place).unwrap();
 }
