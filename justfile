@@ -26,6 +26,10 @@ asan:
 bench *args:
     cargo bench {{args}}
 
+# What the store's lock costs beside the two instructions that it cannot do without
+bench-lock:
+    cargo test --release --lib lock::tests::cost -- --ignored --nocapture
+
 # The smallest complete program
 hello:
     cargo run --release --example hello

@@ -123,3 +123,137 @@ pub(crate) fn give_back(lock: &Futex) {
         lock.wake(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::UnsafeCell;
+    use std::sync::Arc;
+
+    fn roster(test: &str) -> Arc<Roster> {
+        let domain = format!("test-lock-{test}-{}", std::process::id());
+        crate::roster::join(&domain, true).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn threads_exclude_each_other() {
+        struct Shared(UnsafeCell<u64>);
+        // SAFETY: touched under the lock only, which is what this test is about.
+        unsafe impl Sync for Shared {}
+        const ROUNDS: u64 = 20_000;
+        let roster = roster("threads");
+        let me = word_of(roster.me());
+        let (lock, count) = (Futex::default(), Shared(UnsafeCell::new(0)));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    // The whole of it, not its one field.
+                    let count = &count;
+                    for _ in 0..ROUNDS {
+                        if !try_take(&lock, me) {
+                            wait(&lock, me, &roster, LONG).unwrap();
+                        }
+                        // SAFETY: we hold the lock.
+                        unsafe { *count.0.get() += 1 };
+                        give_back(&lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(count.0.into_inner(), 4 * ROUNDS);
+        assert_eq!(lock.seen(), 0);
+    }
+
+    #[test]
+    fn a_living_owner_is_not_robbed_and_is_named() {
+        let roster = roster("living");
+        let lock = Futex::default();
+        let me = word_of(roster.me());
+        assert!(try_take(&lock, me));
+        for timeout in [0, 1, 25] {
+            let timeout = Duration::from_millis(timeout);
+            let start = Instant::now();
+            match wait(&lock, me, &roster, timeout) {
+                Err(Error::LockTimeout { pid }) => assert_eq!(pid, std::process::id()),
+                other => panic!("{other:?}"),
+            }
+            assert!(start.elapsed() >= timeout);
+            assert_eq!(lock.seen() & !WAITERS, me);
+        }
+        give_back(&lock);
+        assert!(try_take(&lock, me));
+    }
+
+    #[test]
+    fn whatever_names_nobody_alive_is_taken_over() {
+        let roster = roster("nobody");
+        let lock = Futex::default();
+        let mine = roster.me();
+        let me = word_of(mine);
+        let earlier = Holder {
+            generation: mine.generation.wrapping_sub(1) & 0x7f_ffff,
+            ..mine
+        };
+        let words = [
+            word_of(earlier),
+            WAITERS,
+            WAITERS | word_of(earlier),
+            0x7fff_ffff,
+            u32::MAX,
+        ];
+        for word in words {
+            lock.word().store(word, Relaxed);
+            if !try_take(&lock, me) {
+                wait(&lock, me, &roster, LONG).unwrap();
+            }
+            // Others may have slept on a dead owner, and nobody else would wake them.
+            assert_eq!(lock.seen(), me | WAITERS, "after {word:#x}");
+            give_back(&lock);
+            assert_eq!(lock.seen(), 0);
+        }
+    }
+
+    /// What taking and giving back cost, beside the two instructions that they cannot do without.
+    #[test]
+    #[ignore = "a measurement: cargo test --release --lib lock::tests::cost -- --ignored --nocapture"]
+    fn cost() {
+        const TURNS: u32 = 1_000_000;
+        let roster = roster("cost");
+        let me = word_of(roster.me());
+        let (lock, bare) = (Futex::default(), Futex::default());
+        let time = |f: &dyn Fn()| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(TURNS)
+        };
+        let mut rounds: Vec<(f64, f64)> = Vec::new();
+        for _ in 0..15 {
+            let locked = time(&|| {
+                for _ in 0..TURNS {
+                    let lock = core::hint::black_box(&lock);
+                    if !try_take(lock, me) {
+                        wait(lock, me, &roster, LONG).unwrap();
+                    }
+                    give_back(lock);
+                }
+            });
+            let two = time(&|| {
+                for _ in 0..TURNS {
+                    let word = core::hint::black_box(&bare).word();
+                    let _ = core::hint::black_box(word.compare_exchange(0, me, Acquire, Relaxed));
+                    core::hint::black_box(word.swap(0, Release));
+                }
+            });
+            rounds.push((locked, two));
+        }
+        rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        let (locked, two) = rounds[rounds.len() / 2];
+        println!(
+            "lock and unlock {locked:.1} ns, compare-exchange and swap {two:.1} ns: {:.2} x",
+            locked / two
+        );
+    }
+}
