@@ -295,15 +295,31 @@ impl Store {
         key: impl AsRef<[u8]>,
     ) -> Result<Option<(Owned<T>, u64)>> {
         let key = self.attachment.key(key.as_ref())?;
-        let found = with_scratch::<T, _>(|scratch| {
-            self.attachment
-                .read(&key, |entry| decode::<T>(entry, scratch))
-        })?;
-        match found {
+        match self.find::<T>(&key)? {
             None => Ok(None),
             Some(Ok(found)) => Ok(Some(found)),
-            Some(Err(unlike)) => Err(self.unlike::<T>(&key, unlike)),
+            Some(Err((unlike, _))) => Err(self.unlike::<T>(&key, unlike)),
         }
+    }
+
+    /// The same, with the version of what is no `T`, too.
+    pub(super) fn look<T: Message + ?Sized>(
+        &self,
+        key: &[u8],
+    ) -> Result<Option<(Result<Owned<T>>, u64)>> {
+        let key = self.attachment.key(key)?;
+        Ok(self.find::<T>(&key)?.map(|found| match found {
+            Ok((value, version)) => (Ok(value), version),
+            Err((unlike, version)) => (Err(self.unlike::<T>(&key, unlike)), version),
+        }))
+    }
+
+    #[inline(always)]
+    fn find<T: Message + ?Sized>(&self, key: &Key<'_>) -> Result<Option<Decoded<T>>> {
+        with_scratch::<T, _>(|scratch| {
+            self.attachment
+                .read(key, |entry| decode::<T>(entry, scratch))
+        })
     }
 
     /// Replaces what is in `out` by the bytes of the value, of any type, as its codec made them.
@@ -548,7 +564,7 @@ impl Store {
         };
         match with_scratch::<T, _>(|scratch| decode::<T>(entry, scratch)) {
             Ok(Ok((value, _))) => Ok(Some(value)),
-            Ok(Err(unlike)) => Err(self.unlike::<T>(key, unlike)),
+            Ok(Err((unlike, _))) => Err(self.unlike::<T>(key, unlike)),
             Err(Torn) => Err(self.attachment.corrupt_entry(entry)),
         }
     }
@@ -582,6 +598,9 @@ fn type_of<T: Message + ?Sized>() -> (u64, fn() -> String) {
     (type_hash::<T>(), type_name::<T>)
 }
 
+/// A value, or why what is there is none, and the version.
+type Decoded<T> = Result<(Owned<T>, u64), (Unlike, u64)>;
+
 /// What is there is no `T`.
 enum Unlike {
     /// It is of the type with this hash.
@@ -594,15 +613,15 @@ enum Unlike {
 fn decode<T: Message + ?Sized>(
     entry: &Entry<'_>,
     scratch: &mut Vec<u8>,
-) -> Result<Result<(Owned<T>, u64), Unlike>, Torn> {
+) -> Result<Decoded<T>, Torn> {
     if entry.type_hash != type_hash::<T>() {
-        let mismatch = Err(Unlike::Type(entry.type_hash));
+        let mismatch = Err((Unlike::Type(entry.type_hash), entry.stamp));
         return entry.is_still().then_some(mismatch).ok_or(Torn);
     }
     match T::Codec::decode(InStore(entry), scratch) {
         Ok(value) => Ok(Ok((value, entry.stamp))),
         Err(Fault::Torn) => Err(Torn),
-        Err(Fault::NoValue(why)) => Ok(Err(Unlike::Bytes(why))),
+        Err(Fault::NoValue(why)) => Ok(Err((Unlike::Bytes(why), entry.stamp))),
     }
 }
 
@@ -752,7 +771,7 @@ impl<T: Message + ?Sized> Iterator for StoreIter<'_, T> {
             self.entries
                 .next(|entry| match decode::<T>(entry, scratch)? {
                     Ok((value, _)) => Ok(Some(value)),
-                    Err(Unlike::Type(_) | Unlike::Bytes(_)) => Ok(None),
+                    Err(_) => Ok(None),
                 })
         });
         found.map(|found| (found.key, found.value))

@@ -54,7 +54,7 @@ fn ring(word: &Futex) {
     let before = word.word().fetch_add(ONE_CHANGE, Release);
     if before & ASLEEP != 0 {
         word.word().fetch_and(!ASLEEP, Relaxed);
-        word.wake(u32::MAX);
+        word.wake(u32::MAX >> 1);
     }
 }
 
@@ -195,14 +195,17 @@ impl<T: Message + ?Sized> Watch<T> {
     }
 
     fn tell(&mut self) -> Result<Option<Owned<T>>> {
-        let told = self.store.get_versioned::<T>(&self.key);
-        self.seen = match &told {
-            Ok(Some((_, version))) => *version,
-            Ok(None) => 0,
-            // Something else is there, and is not told twice.
-            Err(_) => self.version()?,
-        };
-        Ok(told?.map(|(value, _)| value))
+        match self.store.look::<T>(&self.key)? {
+            None => {
+                self.seen = 0;
+                Ok(None)
+            }
+            // What is no `T` is told once, too; what follows it is another version.
+            Some((told, version)) => {
+                self.seen = version;
+                told.map(Some)
+            }
+        }
     }
 
     fn version(&self) -> Result<u64> {
