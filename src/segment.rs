@@ -410,9 +410,24 @@ fn reserve(file: &OwnedFd, from: u64, len: u64) -> rustix::io::Result<()> {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), from, len) {
             // A signal; a timer's cannot keep us here, since each try gets somewhere.
             Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP) => return write_zeros(file, from, len),
             other => return other,
         }
     }
+}
+
+/// Gives the file its pages where the file system has no call for that. Nothing is there yet.
+fn write_zeros(file: &OwnedFd, from: u64, len: u64) -> rustix::io::Result<()> {
+    let (mut at, end) = (from, from + len);
+    while at < end {
+        let piece = (end - at).min(PAGE as u64) as usize;
+        match rustix::io::pwrite(file, &[0; PAGE][..piece], at) {
+            Ok(written) => at += written as u64,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 fn is_full(error: Errno) -> bool {
@@ -433,4 +448,21 @@ pub(crate) fn no_space(directory: &Directory, needed: u64) -> Error {
 
 fn is_short_of_memory(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_written_where_they_cannot_be_reserved() {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = rustix::fs::open("/dev/shm", flags, Mode::RUSR | Mode::WUSR).unwrap();
+        for (from, len) in [(0, 3 * PAGE as u64), (3 * PAGE as u64, 5000)] {
+            write_zeros(&file, from, len).unwrap();
+            let stat = rustix::fs::fstat(&file).unwrap();
+            assert_eq!(stat.st_size as u64, from + len);
+            assert!(stat.st_blocks as u64 * 512 >= from + len);
+        }
+    }
 }

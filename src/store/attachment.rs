@@ -287,6 +287,11 @@ impl Attachment {
 
     #[cold]
     pub(crate) fn corrupt(&self, flaw: Flaw) -> Error {
+        if 8 * self.header().end.load(Relaxed) > self.segment.size() {
+            // By a limit on address space we could map less than the store may grow to.
+            let why = "it outgrew the address space that this process could reserve for it";
+            return Error::refused(self.path(), why);
+        }
         Error::Corrupt {
             path: self.path().to_string(),
             offset: 8 * flaw.at,

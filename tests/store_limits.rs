@@ -1,0 +1,71 @@
+//! A process with little address space uses a store that may grow to more than it can map.
+
+mod common;
+
+use common::{Domain, Process, hear, play, say};
+use ringlane::{Error, Store};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|role, arguments| match role {
+        "limited" => limited(arguments[0]),
+        other => panic!("{other:?}"),
+    });
+}
+
+const VALUE: usize = 1 << 20;
+const VALUES: u32 = 256;
+
+/// Has no more than 64 MiB of address space to give away.
+fn limited(domain: &str) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.unwrap().trim().trim_end_matches(" kB");
+    let limit = size.parse::<u64>().unwrap() * 1024 + (64 << 20);
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: None,
+    };
+    setrlimit(Resource::As, limit).unwrap();
+    let store = Store::options().domain(domain).open("s").unwrap();
+    assert_eq!(store.get::<str>("first").unwrap().as_deref(), Some("here"));
+    store.set("second", "also here").unwrap();
+    say(store.stats().max_size);
+    assert_eq!(hear().as_deref(), Some("full"));
+    // What lies within reach is read as ever; the rest is refused, and not called corrupt.
+    assert_eq!(store.get::<str>("first").unwrap().as_deref(), Some("here"));
+    let mut there = 0;
+    let mut buffer = Vec::new();
+    for key in 0..VALUES {
+        match store.get_into(key.to_ne_bytes(), &mut buffer) {
+            Ok(found) => there += u32::from(found),
+            Err(Error::Refused { why, .. }) => assert!(why.contains("address space")),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert!((1..VALUES).contains(&there), "{there}");
+    say("done");
+}
+
+#[test]
+fn what_cannot_be_mapped_is_refused_and_the_rest_is_read() {
+    let domain = Domain::new("store-limits");
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    store.set("first", "here").unwrap();
+    let mut other = Process::start("limited", &[domain.name()]);
+    let reach: u64 = other.line().parse().unwrap();
+    assert!(reach < 64 << 20, "{reach} bytes mapped");
+    assert_eq!(
+        store.get::<str>("second").unwrap().as_deref(),
+        Some("also here")
+    );
+    for key in 0..VALUES {
+        store.set(key.to_ne_bytes(), &vec![7u8; VALUE][..]).unwrap();
+    }
+    assert_eq!(other.ask("full"), "done");
+    other.finish();
+    store.verify().unwrap();
+    store.remove().unwrap();
+}
