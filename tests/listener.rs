@@ -462,13 +462,16 @@ fn stopping_waits_for_the_handler(case: &Case) {
             theirs.note(n);
         })
         .unwrap();
-    host.send_all([1, 2]).unwrap();
     let start = Instant::now();
+    host.send_all(1..=20).unwrap();
     rx.recv().unwrap();
     let mut receiver = listener.stop().unwrap();
     assert!(start.elapsed() >= pause);
-    assert_eq!(log.all(), ["1"]);
-    assert_eq!(receiver.recv(), Ok(2));
+    // What was begun is done; it may have begun another before it was told to stop.
+    let done = log.all().len() as u32;
+    let expected: Vec<_> = (1..=done).map(|n| n.to_string()).collect();
+    assert!(done > 0 && log.all() == expected, "{:?}", log.all());
+    assert!(receiver.try_iter().eq(done + 1..=20));
 }
 
 /// Hands a listener to its own handler, which ends it with the first message. Gives the other end,
@@ -656,9 +659,9 @@ fn deaths_and_successors_are_told(case: &Case) {
         .unwrap();
     let mut expected = Vec::new();
     for generation in 1..4 {
-        let pid_now = || runtime.children()[0].pid;
         until("it says that it is up", || log.all().len() > expected.len());
-        let pid = pid_now().unwrap();
+        let line = log.all().remove(expected.len());
+        let pid = line.split(' ').next_back().unwrap().parse().unwrap();
         expected.push(format!("up {generation} {pid}"));
         sender.send("say still the same listener").unwrap();
         expected.push("still the same listener".to_string());
