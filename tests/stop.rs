@@ -161,16 +161,19 @@ fn stop(runtime: &Runtime, name: &str) -> (Duration, Option<i32>) {
 }
 
 fn sigterm_after_half_the_grace(case: &Case) {
+    let grace = Duration::from_secs(4);
     let runtime = Runtime::builder(&case.domain)
-        .spec(ChildSpec::entry("a", puppet).stop_grace(Duration::from_millis(1000)))
+        .spec(ChildSpec::entry("a", puppet).stop_grace(grace))
         .start()
         .unwrap();
     let mut channel = runtime.get_channel::<str>("a-active").unwrap();
     up(&mut channel);
     assert_eq!(ask(&mut channel, "be busy"), "busy");
     let (took, by) = stop(&runtime, "a");
-    assert!(took >= Duration::from_millis(500), "{took:?}");
-    assert_eq!(by, Some(libc::SIGTERM));
+    assert!(took >= grace / 2, "{took:?}");
+    // If the machine slept through the rest of it, the other signal was due as well.
+    let by_sigkill = by == Some(libc::SIGKILL) && took >= grace;
+    assert!(by == Some(libc::SIGTERM) || by_sigkill, "{by:?}, {took:?}");
 }
 
 fn sigterm_at_once_if_never_attached(case: &Case) {
@@ -390,7 +393,7 @@ fn a_stop_is_not_overruled(case: &Case) {
         while !child.wait_stop(Duration::from_secs(3600)) {}
         child.request_restart()?;
         Case::here().note("asked");
-        std::thread::sleep(Duration::from_millis(400));
+        Case::here().noted("ordered");
         Err("a failure, too".into())
     }
     let always = Restart::Always {
@@ -406,6 +409,7 @@ fn a_stop_is_not_overruled(case: &Case) {
         case.noted("asked");
         assert!(!stopping.is_finished());
         runtime.restart("a").unwrap();
+        case.note("ordered");
         stopping.join().unwrap().unwrap();
     });
     std::thread::sleep(Duration::from_millis(100));
@@ -584,8 +588,6 @@ fn waiting(case: &Case) {
         let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| runtime.wait("a"))).collect();
         // A failure after which it is restarted is no end.
         channel.send("exit 1").unwrap();
-        until("it failed", || runtime.children()[0].pid.is_none());
-        assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
         assert_eq!(up(&mut channel).0, 2);
         assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
         channel.send("exit 7").unwrap();
@@ -884,6 +886,7 @@ fn the_next_main_keeps_the_messages(case: &Case) {
         main.send("two")?;
         if child.get_channel::<str>("extra").is_ok() {
             // The first main's: nobody receives here.
+            main.send("three")?;
             while !child.wait_stop(Duration::from_secs(3600)) {}
             return Ok(());
         }
@@ -909,7 +912,8 @@ fn the_next_main_keeps_the_messages(case: &Case) {
         for number in 0..5 {
             sender.send(number.to_string()).unwrap();
         }
-        until("it said two things", || receiver.stats().sent == 2);
+        // The last of them when it is done with the extra channel.
+        until("it said three things", || receiver.stats().sent == 3);
         say("killable");
         return wait_to_go_on();
     }
@@ -923,8 +927,8 @@ fn the_next_main_keeps_the_messages(case: &Case) {
     let mut passive = runtime.get_channel::<str>("a-passive").unwrap();
     assert_eq!(line(&mut passive), "0 1 2 3 4");
     let mut active = runtime.get_channel::<str>("a-active").unwrap();
-    let said: Vec<_> = active.iter().take(4).collect();
-    assert_eq!(said, ["one", "two", "one", "two"]);
+    let said: Vec<_> = active.iter().take(5).collect();
+    assert_eq!(said, ["one", "two", "three", "one", "two"]);
     assert_eq!(
         runtime.channels().unwrap(),
         ["a-active", "a-passive"],
