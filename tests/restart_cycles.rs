@@ -137,6 +137,12 @@ struct Footprint {
 }
 
 impl Footprint {
+    /// Who asks whether a process lives has one more descriptor, for microseconds.
+    fn least(case: &Case) -> Footprint {
+        let all = (0..20).map(|_| Footprint::now(case));
+        all.min_by_key(|seen| seen.descriptors.len()).unwrap()
+    }
+
     fn now(case: &Case) -> Footprint {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let mapped = maps
@@ -250,7 +256,7 @@ fn crashes_under_load(case: &Case) {
         for cycle in 0..cycles {
             if cycle == warm_up {
                 settled();
-                first = Some((Footprint::now(case), own_memory()));
+                first = Some((Footprint::least(case), own_memory()));
             }
             let at = cycle % 2;
             // Before it attached, while it does, and in the middle of its work.
@@ -268,7 +274,7 @@ fn crashes_under_load(case: &Case) {
         }
         settled();
         let (footprint, memory) = first.unwrap();
-        assert_eq!(Footprint::now(case), footprint);
+        assert_eq!(Footprint::least(case), footprint);
         // Whoever was born last has a slot that a dead one had.
         let slots = slots_held(case);
         assert!(slots.iter().all(|slot| *slot < 8), "{slots:?}");

@@ -272,7 +272,14 @@ fn watch_one(name: &str) -> Result<Duration, String> {
         }
     }
     let took = start.elapsed();
-    for (pid, line) in processes_of(&case.domain) {
+    // Those that were told or killed may still be on their way out.
+    let deadline = Instant::now() + SOON * slowness();
+    let mut left = processes_of(&case.domain);
+    while !left.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+        left = processes_of(&case.domain);
+    }
+    for (pid, line) in left {
         wrong.push(format!("process {pid} is left: {line}"));
         if let Some(pid) = Pid::from_raw(pid as i32) {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -387,13 +394,22 @@ pub fn children() -> Vec<u32> {
 
 /// The state of a process, as `/proc` has it; `None` if there is none.
 pub fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(Path::new(&format!("/proc/{pid}")))
+}
+
+fn state_in(directory: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(directory.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Whether a process runs, or could: a zombie could not.
+/// Whether any thread of a process runs, or could: a zombie could not. While one does, all that the
+/// process holds is held, though its first thread may have ended.
 pub fn is_alive(pid: u32) -> bool {
-    !matches!(state(pid), None | Some('Z' | 'X'))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut states = threads.flatten().map(|thread| state_in(&thread.path()));
+    states.any(|state| !matches!(state, None | Some('Z' | 'X')))
 }
 
 pub fn signal(pid: u32, signal: Signal) {
