@@ -369,24 +369,30 @@ fn leave_behind(domain: &str, how: &str) {
         // SAFETY: no pointers.
         unsafe { libc::pause() };
     };
-    let child = match how {
-        // SAFETY: the child only waits.
+    let left = |child: u32| {
+        assert!(child as i32 > 0);
+        say(child);
+    };
+    match how {
+        // SAFETY: the child says a line and waits; glibc sees to its allocator.
         "fork" => match unsafe { libc::fork() } {
-            0 => wait_for_ever(),
-            child => child as u32,
+            0 => {
+                // Its copy of the lock is closed by now.
+                left(std::process::id());
+                wait_for_ever()
+            }
+            child => assert!(child > 0),
         },
         // Past everything that the C library does at a fork.
         // SAFETY: without flags this is a fork; the child makes two system calls.
         "clone" => match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
             0 => wait_for_ever(),
-            child => child as u32,
+            child => left(child as u32),
         },
         // It inherits the harness's pipes, so that the test sees when all is over.
-        "spawn" => sleep().spawn().unwrap().id(),
+        "spawn" => left(sleep().spawn().unwrap().id()),
         other => panic!("{other:?}"),
-    };
-    assert!(child as i32 > 0);
-    say(child);
+    }
     assert_eq!(guest.recv(), Ok(2));
     loop {
         std::thread::park();

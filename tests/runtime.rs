@@ -12,10 +12,11 @@ use ringlane::{
 use runtime_common::common::scale;
 use runtime_common::puppet::{ask, line, puppet, up};
 use runtime_common::{Case, is_alive, now_ms, say, state, until, wait_to_go_on};
+use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -519,11 +520,11 @@ fn closed_pipes_change_no_exit_status(case: &Case) {
     }
     match case.role() {
         "" => {
+            let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+            drop(reader);
             let mut command = case.command(&["main"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut main = command.spawn().unwrap();
-            drop((main.stdout.take(), main.stderr.take()));
-            assert!(main.wait().unwrap().success(), "{:?}", case.notes());
+            command.stdout(writer.try_clone().unwrap()).stderr(writer);
+            assert!(command.status().unwrap().success(), "{:?}", case.notes());
             // A panic of `println!`, an error that nobody reads, a builder that is refused.
             assert_eq!(case.notes(), ["prints 101", "fails 1", "refused 2"]);
         }
