@@ -5,8 +5,8 @@
 
 use super::Torn;
 use super::lookup::{Moved, TRIES, look};
-use super::table::{Entry, IN_POOL, MOST_LINKS, Table};
-use crate::layout::FIRST_BITS;
+use super::table::{Entry, IN_POOL, MOST_LINKS, Table, piece_len, piece_of};
+use crate::layout::{FIRST_BITS, store_word};
 use crate::sync::{Ordering::*, fence};
 use crate::words;
 
@@ -24,12 +24,17 @@ pub(crate) struct Groups {
     /// Buckets at the start.
     buckets: u64,
     next: u64,
+    /// Where something was left out; under the lock that is damage.
+    pub(crate) left_out: Option<u64>,
 }
 
 impl Groups {
     pub(crate) fn of(table: &Table) -> Groups {
-        let buckets = table.buckets().unwrap_or(0);
-        Groups { buckets, next: 0 }
+        Groups {
+            buckets: table.buckets_there(),
+            next: 0,
+            left_out: None,
+        }
     }
 
     /// Reads the entries of the next group. `read` says what of an entry is wanted, if it is.
@@ -49,12 +54,23 @@ impl Groups {
         let step = if is_split { 2 * doubling } else { doubling };
         let group = Group { first, step };
         let mut found = Vec::new();
+        let Some(home) = table.home(first) else {
+            // What is not there by now will not come, nor will the rest of its piece.
+            let (piece, within) = piece_of(first);
+            self.left_out.get_or_insert(store_word!(pieces) + piece);
+            self.next = first - within + piece_len(first);
+            return Some(found);
+        };
         for _ in 0..MOST_TRIES {
             found.clear();
-            if read_group(table, &group, &mut read, &mut found).is_ok() {
-                break;
+            if let Ok(is_there) = read_group(table, &group, &mut read, &mut found) {
+                if !is_there {
+                    self.left_out.get_or_insert(home);
+                }
+                return Some(found);
             }
         }
+        self.left_out.get_or_insert(home);
         Some(found)
     }
 }
@@ -75,16 +91,19 @@ impl Group {
     }
 }
 
+/// Reads all buckets of a group; `false` if one is not there.
 fn read_group<R>(
     table: &Table,
     group: &Group,
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
     found: &mut Vec<Found<R>>,
-) -> Result<(), Torn> {
+) -> Result<bool, Torn> {
     let buckets = table.buckets().ok_or(Torn)?;
     let mut index = group.first;
     while index < buckets {
-        let home = table.bucket_at(index).ok_or(Torn)?;
+        let Some(home) = table.home(index) else {
+            return Ok(false);
+        };
         let chained = read_chain(table, group, home, true, read, found)?;
         if chained {
             // What moved from the chain to its home meanwhile.
@@ -95,7 +114,7 @@ fn read_group<R>(
     fence(Acquire);
     // `index` is the next bucket that would be of the group.
     let now = table.buckets().ok_or(Torn)?;
-    if index < now { Err(Torn) } else { Ok(()) }
+    if index < now { Err(Torn) } else { Ok(true) }
 }
 
 /// Reads a chain, or only its home. `true` if there was more than the home.

@@ -19,7 +19,7 @@ impl StoreStats {
             live_bytes: load(&header.live_bytes),
             file_bytes: 8 * table.memory.len(),
             max_size: attachment.reach(),
-            buckets: table.buckets().unwrap_or(0),
+            buckets: table.buckets_there(),
             splits: load(&header.splits),
             recoveries: load(&header.recoveries),
             locked_reads: load(&header.locked_reads),
@@ -27,11 +27,20 @@ impl StoreStats {
         };
         let mut pieces = 0;
         let mut overflow = 0;
-        for index in 0..stats.buckets {
-            if piece_of(index).1 == 0 {
+        let mut next = 0;
+        while next < stats.buckets {
+            let index = next;
+            next += 1;
+            let within = piece_of(index).1;
+            let Some(home) = table.home(index) else {
+                // Nor is the rest of its piece there.
+                next = index - within + piece_len(index);
+                continue;
+            };
+            if within == 0 {
                 pieces += piece_len(index);
             }
-            let links = chain_len(attachment, index);
+            let links = chain_len(attachment, home);
             overflow += links;
             stats.chained_buckets += u64::from(links > 0);
             stats.max_chain = stats.max_chain.max(links);
@@ -48,9 +57,10 @@ impl StoreStats {
     }
 }
 
-fn chain_len(attachment: &Attachment, index: u64) -> u64 {
+/// Overflow buckets that hang on the bucket at `home`.
+fn chain_len(attachment: &Attachment, home: u64) -> u64 {
     let table = &attachment.table;
-    let mut at = table.bucket_at(index);
+    let mut at = Some(home);
     for links in 0..MOST_LINKS as u64 {
         let bucket = at.and_then(|at| table.bucket(at));
         let link = bucket.map_or(0, |bucket| bucket[0].load(Relaxed));

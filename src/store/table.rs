@@ -188,6 +188,17 @@ impl Table {
             .then_some(buckets)
     }
 
+    /// How many buckets there are, or can be: for those who go through all of them.
+    pub(crate) fn buckets_there(&self) -> u64 {
+        self.buckets().unwrap_or(0).min(self.memory.len() / 8)
+    }
+
+    /// Index of the first word of bucket `index`, if it is there.
+    pub(crate) fn home(&self, index: u64) -> Option<u64> {
+        self.bucket_at(index)
+            .filter(|at| self.bucket(*at).is_some())
+    }
+
     /// Index of the first word of bucket `index`.
     #[inline(always)]
     pub(crate) fn bucket_at(&self, index: u64) -> Option<u64> {
@@ -345,7 +356,10 @@ impl Table {
         let mut batch = Batch::new(&self.memory);
         let class = Class::of(words);
         let block = blocks::take(&mut batch, class)?;
-        let stamp = batch.header(SEQUENCE).wrapping_add(1) & !FREE;
+        let stamp = batch.header(SEQUENCE).wrapping_add(1);
+        if stamp == 0 || stamp & FREE != 0 {
+            return Err(Flaw { at: SEQUENCE }.into());
+        }
         self.fill(block, sizes, key.bytes, value)?;
         batch.first(block, stamp)?;
         let slot = slot_of(key.tag(), block);
@@ -547,7 +561,11 @@ impl Table {
     /// repeated from the start if it was cut short.
     fn finish_split(&self) -> Result<(), Flaw> {
         let buckets = self.buckets().ok_or(Flaw { at: BUCKETS })?;
-        let divided = Divided::by((buckets - 1).max(1 << FIRST_BITS));
+        if buckets == 1 << FIRST_BITS {
+            // There was no split yet.
+            return Err(Flaw { at: PENDING });
+        }
+        let divided = Divided::by(buckets - 1);
         let home = self.bucket_at(divided.from).ok_or(Flaw { at: PIECES })?;
         // Each round but the last clears, moves or unlinks something.
         for _ in 0..(MOST_LINKS + 1) * 8 {

@@ -4,7 +4,7 @@ use super::attachment::{Attachment, Locked};
 use super::lookup::Torn;
 use super::options::StoreOptions;
 use super::scan::{self, Found, Groups};
-use super::table::{Entry, Key, words_for};
+use super::table::{Entry, Flaw, Key, words_for};
 use super::watch::Watch;
 use crate::codec::{Codec, Message, Owned, Source, type_hash, type_name};
 use crate::error::{Error, Result};
@@ -483,6 +483,9 @@ impl Store {
             };
             while let Some(found) = groups.next(&self.attachment.table, wanted) {
                 all.extend(found);
+            }
+            if let Some(at) = groups.left_out {
+                return Err(self.attachment.corrupt(Flaw { at }));
             }
         }
         let decode = |Found { key, value }: Found<Vec<u8>>| {

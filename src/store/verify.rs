@@ -77,7 +77,12 @@ impl Walk<'_> {
         let Some(buckets) = self.table.buckets() else {
             return self.flaw(store_word!(buckets), "no table has so many buckets");
         };
-        self.pieces(buckets);
+        if !self.pieces(buckets) {
+            return;
+        }
+        if self.header(store_word!(sequence)) >= FREE {
+            self.flaw(store_word!(sequence), "more commits than there are stamps");
+        }
         for index in 0..buckets {
             self.chain(index, buckets);
         }
@@ -107,7 +112,9 @@ impl Walk<'_> {
         !twice
     }
 
-    fn pieces(&mut self, buckets: u64) {
+    /// Notes the pieces of the table; `false` if some of it is not there.
+    fn pieces(&mut self, buckets: u64) -> bool {
+        let mut are_there = true;
         let mut next = 0;
         while next < buckets {
             let (piece, _) = piece_of(next);
@@ -115,9 +122,10 @@ impl Walk<'_> {
             if at % 8 != 0 {
                 self.flaw(store_word!(pieces) + piece, "is not the start of a line");
             }
-            self.claim(at, 8 * piece_len(next), "a piece of the table");
+            are_there &= self.claim(at, 8 * piece_len(next), "a piece of the table");
             next += piece_len(next);
         }
+        are_there
     }
 
     fn chain(&mut self, index: u64, buckets: u64) {

@@ -1,5 +1,7 @@
 //! What only the inside of a store can show: kills before each of its stores, and damage.
 
+mod damage;
+mod damages;
 mod kills;
 mod real_kills;
 mod scenes;

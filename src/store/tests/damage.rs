@@ -1,0 +1,163 @@
+//! One word of a sound store is damaged: `verify` names what is wrong, and all other calls give
+//! what is right or an error, and end.
+
+use super::Yard;
+use super::damages::{Damage, Harm, damages, put, sound};
+use super::scenes::chain;
+use crate::error::{Error, Result};
+use crate::layout::{FIRST_BITS, store_word};
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::fs;
+
+type Content = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn content_of(store: &Store) -> Content {
+    let all = store.keys().map(|key| {
+        let mut value = Vec::new();
+        assert!(store.get_into(&key, &mut value).unwrap());
+        (key, value)
+    });
+    all.collect()
+}
+
+#[test]
+fn one_damaged_word_is_found_and_named() {
+    let yard = Yard::new("store-damage");
+    let image = yard.image(sound);
+    let damages = damages();
+    for damage in &damages {
+        let why = damage.what;
+        let name = yard.put(&image);
+        let store = yard.options().open(&name).unwrap();
+        let content = content_of(&store);
+        let reader = yard.options().read_only().open(&name).unwrap();
+        (damage.make)(&store);
+        let damaged = fs::read(yard.file(&name)).unwrap();
+        // Those who have it open find the flaw, and so do those who come now.
+        must_name(damage, reader.verify());
+        use_read_only(damage, &reader, &content);
+        use_all(damage, &store, &content);
+        drop((store, reader));
+        yard.take(&name);
+
+        let name = yard.put(&damaged);
+        let reader = yard.options().read_only().open(&name);
+        let store = yard.options().open(&name);
+        assert_eq!(reader.is_err(), damage.refused, "{why}: {reader:?}");
+        match (reader, store) {
+            (Ok(reader), Ok(store)) => {
+                must_name(damage, reader.verify());
+                // What a killed writer may leave is finished before it is looked at.
+                fine(why, store.verify());
+                use_read_only(damage, &reader, &content);
+                use_all(damage, &store, &content);
+            }
+            (Err(Error::Corrupt { .. }), Err(Error::Corrupt { .. })) => {}
+            other => panic!("{why}: {other:?}"),
+        }
+        yard.take(&name);
+    }
+    eprintln!("{} kinds of damage", damages.len());
+}
+
+fn must_name(damage: &Damage, outcome: Result<()>) {
+    match outcome {
+        Err(Error::Damaged { flaws, .. }) => {
+            let named = flaws.iter().any(|flaw| flaw.contains(damage.flaw));
+            assert!(named, "{}: {flaws:#?}", damage.what);
+        }
+        other => panic!("{}: {other:?}", damage.what),
+    }
+}
+
+/// What a call may say of a damaged store.
+#[track_caller]
+fn fine<T: std::fmt::Debug>(why: &str, outcome: Result<T>) -> Option<T> {
+    match outcome {
+        Ok(value) => Some(value),
+        Err(
+            Error::Corrupt { .. }
+            | Error::Damaged { .. }
+            | Error::Contended
+            | Error::TypeMismatch { .. }
+            | Error::TooManyCollisions { .. }
+            | Error::NoSpace { .. },
+        ) => None,
+        Err(e) => panic!("{why}: {e:?}"),
+    }
+}
+
+/// Reads all that there should be.
+fn use_read_only(damage: &Damage, store: &Store, content: &Content) {
+    let why = damage.what;
+    let mut out = Vec::new();
+    for (key, value) in content {
+        let name = String::from_utf8_lossy(key);
+        match fine(why, store.get_into(key, &mut out)) {
+            Some(true) => assert!(out == *value || damage.harm == Harm::Wrong, "{why}: {name}"),
+            Some(false) => assert_ne!(damage.harm, Harm::None, "{why}: {name} is gone"),
+            None => {}
+        }
+        fine(why, store.contains(key));
+        fine(why, store.type_of(key));
+    }
+    assert!(store.keys().count() <= 2 * content.len(), "{why}");
+    for (key, value) in store.iter::<[u8]>() {
+        let right = content.get(&key) == Some(&value);
+        assert!(right || damage.harm == Harm::Wrong, "{why}: {key:?}");
+    }
+    let _ = (store.stats(), store.len());
+}
+
+/// Does everything else.
+fn use_all(damage: &Damage, store: &Store, content: &Content) {
+    let why = damage.what;
+    if let Some(all) = fine(why, store.get_all::<[u8]>()) {
+        let is_other = |key: &[u8]| key.starts_with(b"number ") || key.starts_with(b"text ");
+        let mut wanted = content.clone();
+        wanted.retain(|key, _| !is_other(key));
+        let right = all == wanted || damage.harm != Harm::None;
+        assert!(right, "{why}: {} of {}", all.len(), wanted.len());
+    }
+    use_read_only(damage, store, content);
+    for (key, value) in content {
+        let new = vec![9; value.len()];
+        if fine(why, store.set::<[u8]>(key, &new)).is_some() && damage.harm == Harm::None {
+            let now = fine(why, store.get::<[u8]>(key));
+            assert!(now.is_none() || now == Some(Some(new)), "{why}");
+        }
+    }
+    let add = |old: Option<Vec<u8>>| old.map(|old| [old, vec![1; 70]].concat());
+    for key in content.keys() {
+        fine(why, store.update::<[u8]>(key, add));
+    }
+    let more = (0..300u32).map(|i| (format!("more {i}"), vec![i as u8; i as usize]));
+    fine(why, store.extend::<[u8], _, _>(more));
+    for key in content.keys().step_by(2) {
+        fine(why, store.delete(key));
+    }
+    fine(why, store.clear());
+    fine(why, store.verify());
+    let _ = (store.stats(), store.keys().count());
+}
+
+/// A store that never split has nothing to finish.
+#[test]
+fn a_split_that_never_was_takes_nothing_away() {
+    let yard = Yard::new("store-no-split");
+    let image = yard.image(|store| chain(store, 3, 3));
+    let name = yard.put(&image);
+    let store = yard.options().open(&name).unwrap();
+    assert_eq!(store.stats().buckets, 1 << FIRST_BITS);
+    let content = content_of(&store);
+    put(&store, store_word!(split_pending), 1);
+    let at = 8 * store_word!(split_pending);
+    match store.set("new", &1u8) {
+        Err(Error::Corrupt { offset, .. }) => assert_eq!(offset, at),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(content_of(&store), content);
+    drop(store);
+    yard.take(&name);
+}
