@@ -212,6 +212,9 @@ impl Attachment {
 
     /// Looks at all of the store, without the lock if we may not take it.
     pub(crate) fn verify(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
         if self.roster.is_some() {
             return self.lock()?.verify();
         }
@@ -522,8 +525,9 @@ impl Locked<'_> {
         self.0.look_at_all()
     }
 
-    /// Runs a user's code under the lock; what it does to this store itself is `Reentrant`.
-    pub(crate) fn lend<R>(&self, f: impl FnOnce() -> R) -> R {
+    /// Runs a user's code under the lock; what it does to this store itself is `Reentrant`. Should
+    /// it fork and return in the child, that one does not have the lock.
+    pub(crate) fn lend<R>(&self, f: impl FnOnce() -> R) -> Result<R> {
         struct Inside;
         impl Drop for Inside {
             fn drop(&mut self) {
@@ -532,7 +536,11 @@ impl Locked<'_> {
         }
         UPDATING.with_borrow_mut(|stores| stores.push(self.0.segment.inode()));
         let _inside = Inside;
-        f()
+        let value = f();
+        if self.0.is_forked() {
+            return Err(Error::Forked);
+        }
+        Ok(value)
     }
 }
 

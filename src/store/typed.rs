@@ -235,13 +235,13 @@ impl Store {
         let key = self.attachment.key(key.as_ref())?;
         self.attachment.change(&key, |locked, found| {
             // Decoding and encoding may be a user's code as well.
-            let old = locked.lend(|| self.read_found::<T>(&key, found.as_ref()))?;
-            let new = locked.lend(|| f(old));
+            let old = locked.lend(|| self.read_found::<T>(&key, found.as_ref()))??;
+            let new = locked.lend(|| f(old))?;
             match (new, &found) {
                 (Some(new), _) => with_scratch::<T, _>(|scratch| {
                     let bytes =
                         locked.lend(|| T::Codec::encode(new.borrow(), scratch, <[u8]>::to_vec));
-                    let bytes = bytes.map_err(Error::Encode)?;
+                    let bytes = bytes?.map_err(Error::Encode)?;
                     locked.put(&key, found.as_ref(), type_of::<T>(), &bytes)
                 }),
                 (None, Some(entry)) => locked.remove(&key, entry).map(|()| 0),
@@ -387,6 +387,8 @@ impl Store {
     /// Takes all values away that were there when it was called. Each goes by itself: others see
     /// it half done, and a process killed meanwhile leaves it so.
     pub fn clear(&self) -> Result<()> {
+        // Who may not write is told so, whether there is anything to take away or not.
+        drop(self.attachment.lock()?);
         let keys: Vec<_> = self.keys().collect();
         for some in keys.chunks(BATCH) {
             let locked = self.attachment.lock()?;

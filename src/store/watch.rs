@@ -54,6 +54,7 @@ fn ring(word: &Futex) {
     let before = word.word().fetch_add(ONE_CHANGE, Release);
     if before & ASLEEP != 0 {
         word.word().fetch_and(!ASLEEP, Relaxed);
+        // The kernel takes it for a signed number.
         word.wake(u32::MAX >> 1);
     }
 }
@@ -274,20 +275,25 @@ impl Watcher {
     ///
     /// # Errors
     /// `HandlerPanicked` if that is what ended it before; `Reentrant` if called from the handler:
-    /// then it ends after that.
+    /// then it ends after that; `Forked`.
     pub fn stop(mut self) -> Result<()> {
         self.end()
     }
 
     fn end(&mut self) -> Result<()> {
-        self.stop.store(true, Relaxed);
-        let attachment = &self.store.attachment;
-        if !attachment.is_read_only() {
-            ring(word_of(attachment.door(), self.hash));
-        }
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
+        let attachment = &self.store.attachment;
+        if attachment.is_forked() {
+            // There is no such thread here, and nothing but its stack to give back.
+            std::mem::forget(thread);
+            return Err(Error::Forked);
+        }
+        self.stop.store(true, Relaxed);
+        if !attachment.is_read_only() {
+            ring(word_of(attachment.door(), self.hash));
+        }
         if thread.thread().id() == std::thread::current().id() {
             return Err(Error::Reentrant);
         }
