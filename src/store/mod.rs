@@ -3,7 +3,9 @@
 //! `table` says where a key lies and makes the changes, `blocks` where values come from, `journal`
 //! how a change is made so that a kill at any instruction leaves it done or not done; `lookup`
 //! reads without the lock, `scan` goes through all entries, `watch` waits for changes, `verify`
-//! looks at all of it. `memory` is the words, and `attachment` one process's hold on the file.
+//! looks at all of it. `memory` is the words, `attachment` one process's hold on the file, `values`
+//! turns what lies there into a value, and `typed`, `options`, `iterate` and `stats` are the
+//! interface.
 
 mod blocks;
 mod journal;
@@ -17,6 +19,8 @@ mod table;
 #[cfg(not(loom))]
 pub(crate) mod attachment;
 #[cfg(not(loom))]
+mod iterate;
+#[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]
 mod stats;
@@ -25,6 +29,8 @@ mod tests;
 #[cfg(not(loom))]
 mod typed;
 #[cfg(not(loom))]
+mod values;
+#[cfg(not(loom))]
 mod verify;
 #[cfg(not(loom))]
 mod watch;
@@ -32,7 +38,9 @@ mod watch;
 pub(crate) use lookup::Torn;
 #[cfg(not(loom))]
 pub use {
+    iterate::{StoreIter, StoreKeys},
     options::StoreOptions,
-    typed::{CasError, Store, StoreIter, StoreKeys, StoreStats},
+    stats::StoreStats,
+    typed::{CasError, Store},
     watch::{Watch, Watcher},
 };

@@ -1,11 +1,45 @@
-//! What [`Store::stats`](super::Store::stats) counts.
+//! Numbers about a store, and how they are counted.
 
 use super::attachment::Attachment;
 use super::blocks::{Class, FREE};
 use super::memory::FIRST;
 use super::table::{IN_POOL, MOST_LINKS, piece_len, piece_of};
-use super::typed::StoreStats;
 use crate::sync::Ordering::Relaxed;
+
+/// Numbers about a store, from [`Store::stats`](crate::Store::stats). Sizes are in bytes.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct StoreStats {
+    /// Values.
+    pub keys: u64,
+    /// Changes ever made.
+    pub changes: u64,
+    /// Of the blocks in which values lie.
+    pub live_bytes: u64,
+    /// Of blocks that are free for values of about the size of those they were made for.
+    pub free_bytes: u64,
+    /// Size and number of those free blocks, for each size that has any.
+    pub free_blocks: Vec<(u64, u64)>,
+    /// Of the buckets, overflow buckets included.
+    pub index_bytes: u64,
+    /// Of the file. It never shrinks.
+    pub file_bytes: u64,
+    /// What the file may grow to.
+    pub max_size: u64,
+    /// Buckets, not counting overflow buckets.
+    pub buckets: u64,
+    /// Buckets that have overflow buckets.
+    pub chained_buckets: u64,
+    /// Overflow buckets of the bucket that has most of them.
+    pub max_chain: u64,
+    /// Buckets that were split.
+    pub splits: u64,
+    /// Changes that a killed process left half done and another finished.
+    pub recoveries: u64,
+    /// Reads that lost so many races against writers that they took the lock.
+    pub locked_reads: u64,
+}
 
 impl StoreStats {
     pub(super) fn of(attachment: &Attachment) -> StoreStats {

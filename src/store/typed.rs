@@ -1,22 +1,22 @@
 //! The typed interface of a store.
 
 use super::attachment::{Attachment, Locked};
+use super::iterate::{Entries, StoreIter, StoreKeys};
 use super::lookup::Torn;
 use super::options::StoreOptions;
 use super::scan::{self, Found, Groups};
-use super::table::{Entry, Flaw, Key, words_for};
+use super::stats::StoreStats;
+use super::table::{Entry, Flaw, Key};
+use super::values::{Decoded, Unlike, decode, with_scratch};
 use super::watch::Watch;
-use crate::codec::{Codec, Message, Owned, Source, type_hash, type_name};
+use crate::codec::{Codec, Message, Owned, type_hash, type_name};
 use crate::error::{Error, Result};
 use crate::sync::Ordering::Relaxed;
-use crate::words;
 use core::borrow::Borrow;
 use core::fmt;
 use core::marker::PhantomData;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 /// A key-value table that processes share: any number of them read and write, and reading neither
 /// waits nor stores.
@@ -601,227 +601,4 @@ const BATCH: usize = 128;
 /// The hash of a type, and its name in case that is needed.
 fn type_of<T: Message + ?Sized>() -> (u64, fn() -> String) {
     (type_hash::<T>(), type_name::<T>)
-}
-
-/// A value, or why what is there is none, and the version.
-type Decoded<T> = Result<(Owned<T>, u64), (Unlike, u64)>;
-
-/// What is there is no `T`.
-enum Unlike {
-    /// It is of the type with this hash.
-    Type(u64),
-    Bytes(String),
-}
-
-/// Makes a value of an entry. Everything it says is so of the entry's version.
-#[inline(always)]
-fn decode<T: Message + ?Sized>(
-    entry: &Entry<'_>,
-    scratch: &mut Vec<u8>,
-) -> Result<Decoded<T>, Torn> {
-    if entry.type_hash != type_hash::<T>() {
-        let mismatch = Err((Unlike::Type(entry.type_hash), entry.stamp));
-        return entry.is_still().then_some(mismatch).ok_or(Torn);
-    }
-    match T::Codec::decode(InStore(entry), scratch) {
-        Ok(value) => Ok(Ok((value, entry.stamp))),
-        Err(Fault::Torn) => Err(Torn),
-        Err(Fault::NoValue(why)) => Ok(Err((Unlike::Bytes(why), entry.stamp))),
-    }
-}
-
-/// A value in the store, which may change while it is copied: then it is `Torn`.
-struct InStore<'a>(&'a Entry<'a>);
-
-enum Fault {
-    Torn,
-    NoValue(String),
-}
-
-impl Source for InStore<'_> {
-    type Error = Fault;
-
-    fn len(&self) -> usize {
-        self.0.sizes.value()
-    }
-
-    #[inline(always)]
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Fault> {
-        let words = self.0.value_words();
-        let value = if self.len() == size_of::<T>() && words.len() as u64 >= words_for(self.len()) {
-            words::read_words(words)
-        } else {
-            None
-        };
-        if self.0.is_still() {
-            Ok(value)
-        } else {
-            Err(Fault::Torn)
-        }
-    }
-
-    #[inline]
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        scan::append_value(self.0, out).map_err(|Torn| Fault::Torn)
-    }
-
-    fn undecodable(&self, why: String) -> Fault {
-        Fault::NoValue(why)
-    }
-}
-
-/// Bytes that were copied out before.
-impl Source for &[u8] {
-    type Error = String;
-
-    fn len(&self) -> usize {
-        <[u8]>::len(self)
-    }
-
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
-        Ok(T::try_read_from_bytes(self).ok())
-    }
-
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
-        out.extend_from_slice(self);
-        Ok(())
-    }
-
-    fn undecodable(&self, why: String) -> String {
-        why
-    }
-}
-
-/// Lends a buffer of this thread to a codec that needs one.
-#[inline(always)]
-fn with_scratch<T: Message + ?Sized, R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    /// More is given back to the allocator.
-    const KEPT: usize = 1 << 20;
-    thread_local! {
-        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    if !T::Codec::NEEDS_SCRATCH {
-        return f(&mut Vec::new());
-    }
-    // Taken out, so that a codec which comes back here finds another.
-    let mut scratch = SCRATCH.take();
-    let outcome = f(&mut scratch);
-    if scratch.capacity() <= KEPT {
-        SCRATCH.set(scratch);
-    }
-    outcome
-}
-
-/// Goes through the groups of buckets.
-struct Entries<'a, R> {
-    store: &'a Store,
-    groups: Groups,
-    found: std::vec::IntoIter<Found<R>>,
-}
-
-impl<'a, R> Entries<'a, R> {
-    fn of(store: &'a Store) -> Self {
-        Entries {
-            store,
-            groups: Groups::of(&store.attachment.table),
-            found: Vec::new().into_iter(),
-        }
-    }
-
-    fn next(
-        &mut self,
-        mut read: impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
-    ) -> Option<Found<R>> {
-        loop {
-            if let Some(found) = self.found.next() {
-                return Some(found);
-            }
-            let attachment = &self.store.attachment;
-            if attachment.is_forked() {
-                return None;
-            }
-            self.found = self.groups.next(&attachment.table, &mut read)?.into_iter();
-        }
-    }
-}
-
-/// All keys of a store. See [`Store::keys`].
-pub struct StoreKeys<'a>(Entries<'a, ()>);
-
-impl Iterator for StoreKeys<'_> {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        self.0.next(|_| Ok(Some(()))).map(|found| found.key)
-    }
-}
-
-impl fmt::Debug for StoreKeys<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StoreKeys").field(self.0.store).finish()
-    }
-}
-
-/// All values of one type in a store. See [`Store::iter`].
-pub struct StoreIter<'a, T: Message + ?Sized> {
-    entries: Entries<'a, Owned<T>>,
-    message: PhantomData<fn() -> Box<T>>,
-}
-
-impl<T: Message + ?Sized> Iterator for StoreIter<'_, T> {
-    type Item = (Vec<u8>, Owned<T>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let found = with_scratch::<T, _>(|scratch| {
-            self.entries
-                .next(|entry| match decode::<T>(entry, scratch)? {
-                    Ok((value, _)) => Ok(Some(value)),
-                    Err(_) => Ok(None),
-                })
-        });
-        found.map(|found| (found.key, found.value))
-    }
-}
-
-impl<T: Message + ?Sized> fmt::Debug for StoreIter<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StoreIter")
-            .field(self.entries.store)
-            .finish()
-    }
-}
-
-/// Numbers about a store, from [`Store::stats`]. Sizes are in bytes.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct StoreStats {
-    /// Values.
-    pub keys: u64,
-    /// Changes ever made.
-    pub changes: u64,
-    /// Of the blocks in which values lie.
-    pub live_bytes: u64,
-    /// Of blocks that are free for values of about the size of those they were made for.
-    pub free_bytes: u64,
-    /// Size and number of those free blocks, for each size that has any.
-    pub free_blocks: Vec<(u64, u64)>,
-    /// Of the buckets, overflow buckets included.
-    pub index_bytes: u64,
-    /// Of the file. It never shrinks.
-    pub file_bytes: u64,
-    /// What the file may grow to.
-    pub max_size: u64,
-    /// Buckets, not counting overflow buckets.
-    pub buckets: u64,
-    /// Buckets that have overflow buckets.
-    pub chained_buckets: u64,
-    /// Overflow buckets of the bucket that has most of them.
-    pub max_chain: u64,
-    /// Buckets that were split.
-    pub splits: u64,
-    /// Changes that a killed process left half done and another finished.
-    pub recoveries: u64,
-    /// Reads that lost so many races against writers that they took the lock.
-    pub locked_reads: u64,
 }

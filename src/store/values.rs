@@ -1,0 +1,118 @@
+//! From the words of an entry to a value.
+
+use super::Torn;
+use super::scan;
+use super::table::{Entry, words_for};
+use crate::codec::{Codec, Message, Owned, Source, type_hash};
+use crate::words;
+use std::cell::RefCell;
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+
+/// A value, or why what is there is none, and the version.
+pub(super) type Decoded<T> = Result<(Owned<T>, u64), (Unlike, u64)>;
+
+/// What is there is no `T`.
+pub(super) enum Unlike {
+    /// It is of the type with this hash.
+    Type(u64),
+    Bytes(String),
+}
+
+/// Makes a value of an entry. Everything it says is so of the entry's version.
+#[inline(always)]
+pub(super) fn decode<T: Message + ?Sized>(
+    entry: &Entry<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<Decoded<T>, Torn> {
+    if entry.type_hash != type_hash::<T>() {
+        let mismatch = Err((Unlike::Type(entry.type_hash), entry.stamp));
+        return entry.is_still().then_some(mismatch).ok_or(Torn);
+    }
+    match T::Codec::decode(InStore(entry), scratch) {
+        Ok(value) => Ok(Ok((value, entry.stamp))),
+        Err(Fault::Torn) => Err(Torn),
+        Err(Fault::NoValue(why)) => Ok(Err((Unlike::Bytes(why), entry.stamp))),
+    }
+}
+
+/// A value in the store, which may change while it is copied: then it is `Torn`.
+struct InStore<'a>(&'a Entry<'a>);
+
+enum Fault {
+    Torn,
+    NoValue(String),
+}
+
+impl Source for InStore<'_> {
+    type Error = Fault;
+
+    fn len(&self) -> usize {
+        self.0.sizes.value()
+    }
+
+    #[inline(always)]
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Fault> {
+        let words = self.0.value_words();
+        let value = if self.len() == size_of::<T>() && words.len() as u64 >= words_for(self.len()) {
+            words::read_words(words)
+        } else {
+            None
+        };
+        if self.0.is_still() {
+            Ok(value)
+        } else {
+            Err(Fault::Torn)
+        }
+    }
+
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        scan::append_value(self.0, out).map_err(|Torn| Fault::Torn)
+    }
+
+    fn undecodable(&self, why: String) -> Fault {
+        Fault::NoValue(why)
+    }
+}
+
+/// Bytes that were copied out before.
+impl Source for &[u8] {
+    type Error = String;
+
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
+        Ok(T::try_read_from_bytes(self).ok())
+    }
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        out.extend_from_slice(self);
+        Ok(())
+    }
+
+    fn undecodable(&self, why: String) -> String {
+        why
+    }
+}
+
+/// Lends a buffer of this thread to a codec that needs one.
+#[inline(always)]
+pub(super) fn with_scratch<T: Message + ?Sized, R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    /// More is given back to the allocator.
+    const KEPT: usize = 1 << 20;
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    if !T::Codec::NEEDS_SCRATCH {
+        return f(&mut Vec::new());
+    }
+    // Taken out, so that a codec which comes back here finds another.
+    let mut scratch = SCRATCH.take();
+    let outcome = f(&mut scratch);
+    if scratch.capacity() <= KEPT {
+        SCRATCH.set(scratch);
+    }
+    outcome
+}
