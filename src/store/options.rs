@@ -2,7 +2,7 @@
 
 use super::attachment::{Attachment, Plan};
 use super::typed::Store;
-use crate::domain::{self, Place, STORE};
+use crate::domain::{self, Directory, Place, STORE};
 use crate::error::{Error, Result};
 use crate::roster;
 use crate::segment::Access;
@@ -135,15 +135,19 @@ impl StoreOptions {
     /// `NotFound`, `BadName`; `Refused` or `Io` from the directory.
     pub fn remove(self, name: &str) -> Result<()> {
         domain::check_name(name)?;
+        let place = &self.plan.place;
+        let file = format!("{name}{STORE}");
+        let is_there = || Directory::at(place, false).is_ok_and(|d| d.inode(&file).is_some());
         // Attached, so that the directory goes when we leave if this was the last of it.
-        let roster = match roster::join_at(&self.plan.place, false) {
+        let roster = match roster::join_at(place, false) {
+            // A store that lost its roster can still be removed.
+            Err(Error::NotFound { .. }) if is_there() => roster::join_at(place, true)?,
             Err(Error::NotFound { .. }) => {
                 let name = name.to_string();
                 return Err(Error::NotFound { name });
             }
             other => other?,
         };
-        let file = format!("{name}{STORE}");
         let removed = rustix::fs::unlinkat(roster.directory(), &*file, AtFlags::empty());
         removed.map_err(|e| match e {
             rustix::io::Errno::NOENT => Error::NotFound {

@@ -1,0 +1,533 @@
+//! Writers of a store that are killed at any moment lose nothing that was acknowledged, and stop
+//! nobody.
+//!
+//! Each writer notes beside the store what it is about to do to a key and what came of it. So at
+//! most what it had in its hands is unknown, and that must be done or not done.
+
+mod common;
+
+use common::stores::{self, fill, version_of};
+use common::{Domain, Process, Random, Shared, Word, play, say, scale, until};
+use ringlane::Store;
+use rustix::process::Signal;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|role, arguments| match role {
+        "store actor" => stores::act(arguments),
+        "writer" => Killed::of(arguments).write(arguments[2].parse().unwrap()),
+        "reader" => Killed::of(arguments).read(arguments[2]),
+        "watcher" => watch(arguments[0]),
+        other => panic!("{other:?}"),
+    });
+}
+
+const WRITERS: usize = 3;
+/// Keys of each writer. The first half of them is never deleted.
+const KEYS: usize = 64;
+const LASTING: usize = KEYS / 2;
+/// Counters to which all writers add.
+const COUNTERS: usize = 4;
+/// New keys that a writer inserts before it is killed, at most.
+const NEW: u64 = 32;
+
+// What is noted beside the store. What a key is said to hold is an operation's number, doubled,
+// and one more if the key has a value then.
+const STOP: usize = 0;
+const READS: usize = 1;
+const CONTENDED: usize = 2;
+/// For each writer:
+const EACH: usize = 8;
+/// how many of its kind were ready,
+const READY: usize = 0;
+/// how many operations it began,
+const BEGUN: usize = 1;
+/// how often it has added to a counter,
+const ADDED: usize = 2;
+/// how many new keys it has inserted,
+const GROWN: usize = 3;
+/// how many calls were acknowledged,
+const ACKNOWLEDGED: usize = 4;
+/// what its keys hold,
+const DONE: usize = 8;
+/// and what they may hold soon.
+const PENDING: usize = DONE + KEYS;
+const OF_WRITER: usize = PENDING + KEYS;
+
+struct Killed {
+    store: Store,
+    shared: Shared,
+}
+
+fn grown(writer: usize, n: u64) -> String {
+    format!("grown-{writer}-{n}")
+}
+
+fn counter(i: usize) -> String {
+    format!("counter-{i}")
+}
+
+/// The length of the value that an operation stores.
+fn len_of(operation: u64) -> usize {
+    let most = match operation % 64 {
+        0 => 70_000,
+        1..4 => 5000,
+        4..16 => 600,
+        _ => 100,
+    };
+    stores::LEAST + (operation.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % most
+}
+
+fn id_of(writer: usize, key: usize) -> u64 {
+    (1000 * writer + key) as u64
+}
+
+impl Killed {
+    fn of(arguments: &[&str]) -> Killed {
+        let options = stores::options(arguments[0]);
+        let store = match arguments.get(2) {
+            Some(&"read only") => options.read_only().open("s"),
+            _ => options.open("s"),
+        };
+        let shared = Shared::open(arguments[1]);
+        let store = store.unwrap();
+        Killed { store, shared }
+    }
+
+    fn word(&self, writer: usize, at: usize) -> &Word {
+        self.shared.word(EACH + writer * OF_WRITER + at)
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.word(STOP).load(Relaxed) != 0
+    }
+
+    fn name(writer: usize, key: usize) -> String {
+        format!("of-{writer}-{key}")
+    }
+
+    /// What the key holds: the operation, doubled, and one more; 0 if nothing.
+    fn state(&self, writer: usize, key: usize) -> u64 {
+        let found = self.store.get::<[u8]>(Killed::name(writer, key)).unwrap();
+        found.map_or(0, |value| state_of(&value, writer, key))
+    }
+
+    /// Finds out what the last writer of these keys did with what it had in its hands.
+    fn settle(&self, me: usize) {
+        // Whoever has the lock has finished what was committed.
+        self.store.fetch_add("starts", 1).unwrap();
+        for key in 0..KEYS {
+            let done = self.word(me, DONE + key).load(Acquire);
+            let pending = self.word(me, PENDING + key).load(Acquire);
+            let found = self.state(me, key);
+            let holds = |noted: u64| if noted & 1 == 1 { noted } else { 0 };
+            if found == holds(pending) {
+                self.word(me, DONE + key).store(pending, Release);
+            } else {
+                assert_eq!(
+                    found,
+                    holds(done),
+                    "{} was to hold {done}, perhaps {pending}",
+                    Killed::name(me, key)
+                );
+                self.word(me, PENDING + key).store(done, Release);
+            }
+        }
+        for n in 0..self.word(me, GROWN).load(Acquire) {
+            // Those that were there before the last round were looked at by others like us.
+            let n = self.word(me, GROWN).load(Acquire) - 1 - n;
+            let found = self.store.get::<u64>(grown(me, n)).unwrap();
+            assert_eq!(found, Some(n), "new key {n}");
+            if n % (4 * NEW) == 0 {
+                break;
+            }
+        }
+    }
+
+    fn write(&self, me: usize) {
+        let mut random = Random::of(self.word(me, BEGUN).load(Acquire) << 2 | me as u64);
+        self.settle(me);
+        self.word(me, READY).fetch_add(1, Release);
+        let mut value = Vec::new();
+        let mut new = 0;
+        while !self.stopped() {
+            let operation = self.word(me, BEGUN).fetch_add(1, AcqRel) + 1;
+            let key = random.below(KEYS as u64) as usize;
+            let name = Killed::name(me, key);
+            let begin = |key: usize, state: u64| {
+                self.word(me, PENDING + key).store(state, Release);
+                state
+            };
+            let end = |key: usize, state| self.word(me, DONE + key).store(state, Release);
+            let id = id_of(me, key);
+            match random.below(16) {
+                0..6 => {
+                    let state = begin(key, operation << 1 | 1);
+                    fill(&mut value, id, operation, len_of(operation));
+                    self.store.set::<[u8]>(&name, &value).unwrap();
+                    end(key, state);
+                }
+                6 | 7 if key >= LASTING => {
+                    let state = begin(key, operation << 1);
+                    let was = self.word(me, DONE + key).load(Relaxed) & 1 == 1;
+                    assert_eq!(self.store.delete(&name).unwrap(), was);
+                    end(key, state);
+                }
+                6..9 => {
+                    let done = self.word(me, DONE + key).load(Relaxed);
+                    let state = begin(key, operation << 1 | 1);
+                    let changed = self.store.update::<[u8]>(&name, |old| {
+                        let old = old.map_or(0, |old| state_of(&old, me, key));
+                        assert_eq!(old, if done & 1 == 1 { done } else { 0 });
+                        fill(&mut value, id, operation, len_of(operation));
+                        Some(value.clone())
+                    });
+                    changed.unwrap();
+                    end(key, state);
+                }
+                9 | 10 => {
+                    let keys = random.below((KEYS - 20) as u64) as usize;
+                    let keys: Vec<_> = (keys..keys + 20).collect();
+                    let values = keys.iter().map(|key| {
+                        begin(*key, operation << 1 | 1);
+                        let mut value = Vec::new();
+                        fill(&mut value, id_of(me, *key), operation, 30);
+                        (Killed::name(me, *key), value)
+                    });
+                    assert_eq!(self.store.extend::<[u8], _, _>(values).unwrap(), 20);
+                    keys.iter().for_each(|key| end(*key, operation << 1 | 1));
+                }
+                11..14 => {
+                    let i = random.below(COUNTERS as u64) as usize;
+                    self.store.fetch_add(counter(i), 1).unwrap();
+                    self.word(me, ADDED).fetch_add(1, Release);
+                }
+                _ if new < NEW => {
+                    new += 1;
+                    let n = self.word(me, GROWN).load(Relaxed);
+                    self.store.set(grown(me, n), &n).unwrap();
+                    self.word(me, GROWN).store(n + 1, Release);
+                }
+                _ => {}
+            }
+            self.word(me, ACKNOWLEDGED).fetch_add(1, Release);
+        }
+    }
+
+    fn read(&self, access: &str) {
+        let mut random = Random::printed();
+        let (mut reads, mut contended) = (0, 0);
+        let mut last = vec![0; WRITERS * KEYS];
+        while !self.stopped() {
+            let writer = random.below(WRITERS as u64) as usize;
+            let key = random.below(KEYS as u64) as usize;
+            let done = self.word(writer, DONE + key).load(Acquire);
+            let found = self.store.get::<[u8]>(Killed::name(writer, key));
+            let pending = self.word(writer, PENDING + key).load(Acquire);
+            reads += 1;
+            let found = match found {
+                Ok(found) => found,
+                Err(ringlane::Error::Contended) if access == "read only" => {
+                    contended += 1;
+                    continue;
+                }
+                Err(e) => panic!("{e:?}"),
+            };
+            let found = found.map(|value| state_of(&value, writer, key));
+            let what = format!("{found:?} between {done} and {pending}");
+            match found {
+                Some(state) => {
+                    assert!((done..=pending).contains(&state), "{what}");
+                    let last = &mut last[writer * KEYS + key];
+                    assert!(state >= *last, "{what} after {last}");
+                    *last = state;
+                }
+                None if key < LASTING => assert_eq!(done, 0, "{what}"),
+                None => assert!(done & 1 == 0 || pending != done, "{what}"),
+            }
+        }
+        self.shared.word(READS).fetch_add(reads, AcqRel);
+        self.shared.word(CONTENDED).fetch_add(contended, AcqRel);
+    }
+
+    /// Looks at all there is, when nobody writes any more.
+    fn look_at_all(&self, kills: u64) {
+        self.store.verify().unwrap();
+        let mut count = 1;
+        for writer in 0..WRITERS {
+            self.settle(writer);
+            for key in 0..KEYS {
+                count += (self.word(writer, DONE + key).load(Acquire) & 1) as usize;
+            }
+            let grew = self.word(writer, GROWN).load(Acquire);
+            for n in 0..grew {
+                let found = self.store.get::<u64>(grown(writer, n)).unwrap();
+                assert_eq!(found, Some(n));
+            }
+            // One may be there that was not acknowledged.
+            count += grew as usize;
+            count += usize::from(self.store.contains(grown(writer, grew)).unwrap());
+        }
+        let added = (0..WRITERS).map(|writer| self.word(writer, ADDED).load(Acquire));
+        let added = added.sum::<u64>() as i64;
+        let mut counted = 0;
+        for i in 0..COUNTERS {
+            let value = self.store.get::<i64>(counter(i)).unwrap();
+            counted += value.unwrap_or(0);
+            count += usize::from(value.is_some());
+        }
+        assert!(
+            (added..=added + kills as i64).contains(&counted),
+            "{counted} counted, {added} acknowledged, {kills} kills"
+        );
+        assert_eq!(self.store.len(), count);
+        assert_eq!(self.store.keys().count(), count);
+    }
+}
+
+fn state_of(value: &[u8], writer: usize, key: usize) -> u64 {
+    version_of(value, id_of(writer, key)) << 1 | 1
+}
+
+/// A process that must not end before it is killed.
+struct Victim {
+    process: Process,
+    start: Box<dyn Fn() -> Process>,
+    /// How many of its kind were ready before it.
+    ready: u64,
+}
+
+impl Victim {
+    fn new(start: impl Fn() -> Process + 'static) -> Victim {
+        Victim {
+            process: start(),
+            start: Box::new(start),
+            ready: 0,
+        }
+    }
+
+    fn kill(&mut self) {
+        kill(&mut self.process);
+    }
+
+    fn start(&mut self) {
+        self.process = (self.start)();
+    }
+}
+
+/// Kills a process, which must not have ended by itself.
+#[track_caller]
+fn kill(process: &mut Process) {
+    process.signal(Signal::KILL);
+    let status = process.wait();
+    assert_eq!(status.signal(), Some(9), "it ended before: {status}");
+}
+
+#[test]
+fn writers_killed_at_any_moment_lose_nothing() {
+    let domain = Domain::new("kills");
+    let store = stores::options(domain.name()).create("s").unwrap();
+    let shared = Shared::new(&domain, EACH + WRITERS * OF_WRITER);
+    let arguments = [domain.name().to_string(), shared.path().to_string()];
+    let start = |role: &'static str, last: String| {
+        let [domain, shared] = arguments.clone();
+        move || Process::start(role, &[&domain, &shared, &last])
+    };
+    let mut writers: Vec<_> = (0..WRITERS)
+        .map(|i| Victim::new(start("writer", i.to_string())))
+        .collect();
+    let mut readers: Vec<_> = ["writable", "read only"]
+        .map(|access| Victim::new(start("reader", access.to_string())))
+        .into();
+    let test = Killed {
+        store,
+        shared: Shared::open(shared.path()),
+    };
+    let mut random = Random::printed();
+    let begin = Instant::now();
+    let wanted = scale(300, 10_000, 1_000_000) as u64;
+    let (mut kills, mut early, mut stops, mut next_look) = (0, 0, 0, 50);
+    while kills < wanted {
+        let first = random.below(WRITERS as u64) as usize;
+        let is_ready = |i: &usize| test.word(*i, READY).load(Acquire) > writers[*i].ready;
+        let all = || (0..WRITERS).map(|i| (first + i) % WRITERS);
+        let chosen = match random.below(20) {
+            // Anywhere between its start and its first operation.
+            0 => {
+                std::thread::sleep(random.micros(4000));
+                early += u64::from(!is_ready(&first));
+                first
+            }
+            1 => {
+                let reader = &mut readers[random.below(2) as usize];
+                reader.kill();
+                reader.start();
+                continue;
+            }
+            2 => {
+                let process = &writers[first].process;
+                process.signal(Signal::STOP);
+                std::thread::sleep(random.micros(20_000));
+                process.signal(Signal::CONT);
+                stops += 1;
+                continue;
+            }
+            _ => {
+                until(|| all().any(|i| is_ready(&i)));
+                std::thread::sleep(random.micros(2000));
+                all().find(is_ready).unwrap()
+            }
+        };
+        let victim = &mut writers[chosen];
+        victim.kill();
+        victim.ready = test.word(chosen, READY).load(Acquire);
+        victim.start();
+        kills += 1;
+        if kills >= next_look {
+            next_look += 50;
+            test.store.verify().unwrap();
+        }
+    }
+    shared.word(STOP).store(1, Release);
+    for victim in writers.into_iter().chain(readers) {
+        victim.process.finish();
+    }
+    test.look_at_all(kills);
+    let stats = test.store.stats();
+    let acknowledged = (0..WRITERS).map(|i| test.word(i, ACKNOWLEDGED).load(Acquire));
+    let acknowledged: u64 = acknowledged.sum();
+    eprintln!(
+        "{kills} kills ({early} early) and {stops} stops in {:?}: {acknowledged} calls, {} reads \
+         ({} contended, {} with the lock), {} recoveries, {} splits, {} keys",
+        begin.elapsed(),
+        shared.word(READS).load(Acquire),
+        shared.word(CONTENDED).load(Acquire),
+        stats.locked_reads,
+        stats.recoveries,
+        stats.splits,
+        stats.keys,
+    );
+    assert!(acknowledged > kills, "the writers did not get to write");
+    test.store.remove().unwrap();
+}
+
+// ---- Those who wait.
+
+/// Watches a key for ever.
+fn watch(domain: &str) {
+    let store = stores::options(domain).open("s").unwrap();
+    let mut watch = store.watch::<u64>("key").unwrap();
+    say("watching");
+    loop {
+        watch.wait().unwrap();
+    }
+}
+
+/// A holder that waits for nobody, with the lock in its hands.
+#[track_caller]
+fn holder(domain: &Domain) -> Process {
+    let mut holder = stores::actor_with(domain.name(), "s");
+    holder.tell("hold key");
+    assert_eq!(holder.line(), "inside");
+    holder
+}
+
+#[test]
+fn who_is_killed_while_it_waits_for_the_lock_takes_nothing_along() {
+    let domain = Domain::new("waiters");
+    let store = stores::options(domain.name()).create("s").unwrap();
+    store.set("key", &0u64).unwrap();
+    let mut random = Random::printed();
+    let mut held = 0;
+    for _ in 0..scale(20, 300, 30_000) {
+        let mut holder = holder(&domain);
+        let mut waiters: Vec<_> = (0..3)
+            .map(|_| stores::actor_with(domain.name(), "s"))
+            .collect();
+        for waiter in &mut waiters {
+            waiter.tell("add other 1");
+        }
+        // Asleep, about to be, or about to look whether the holder is dead.
+        std::thread::sleep(random.micros(25_000));
+        let before = store.get::<i64>("other").unwrap().unwrap_or(0);
+        kill(&mut waiters[0]);
+        kill(&mut waiters[2]);
+        assert_eq!(store.get::<u64>("key").unwrap(), Some(held));
+        assert_eq!(holder.ask("go on"), "Ok(())");
+        held += 1;
+        // The one that is left gets it.
+        assert_eq!(waiters[1].line(), format!("Ok({before})"));
+        assert_eq!(store.fetch_add("other", 1).unwrap(), before + 1);
+        assert_eq!(store.get::<u64>("key").unwrap(), Some(held));
+        holder.finish();
+        waiters.swap_remove(1).finish();
+    }
+    store.verify().unwrap();
+    store.remove().unwrap();
+}
+
+#[test]
+fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
+    let domain = Domain::new("holder");
+    let store = stores::options(domain.name()).create("s").unwrap();
+    let reader = stores::options(domain.name())
+        .read_only()
+        .open("s")
+        .unwrap();
+    store.set("key", &7u64).unwrap();
+    let mut random = Random::printed();
+    let mut longest = Duration::ZERO;
+    let rounds = scale(20, 300, 30_000) as i64;
+    for round in 0..rounds {
+        let mut holder = holder(&domain);
+        let mut waiters: Vec<_> = (0..2)
+            .map(|_| stores::actor_with(domain.name(), "s"))
+            .collect();
+        for waiter in &mut waiters {
+            waiter.tell("add other 1");
+        }
+        std::thread::sleep(random.micros(15_000));
+        // Readers never notice.
+        assert_eq!(reader.get::<u64>("key").unwrap(), Some(7));
+        let killed = Instant::now();
+        kill(&mut holder);
+        store.fetch_add("other", 1).unwrap();
+        longest = longest.max(killed.elapsed());
+        let mut got: Vec<_> = waiters.iter_mut().map(Process::line).collect();
+        got.sort();
+        assert_ne!(got[0], got[1]);
+        // What it was about to do is not done.
+        assert_eq!(store.get::<u64>("key").unwrap(), Some(7));
+        assert_eq!(store.get::<i64>("other").unwrap(), Some(3 * (round + 1)));
+        waiters.into_iter().for_each(Process::finish);
+    }
+    store.verify().unwrap();
+    assert_eq!(store.stats().recoveries, 0);
+    eprintln!("after a kill the next writer went on within {longest:?}");
+    store.remove().unwrap();
+}
+
+#[test]
+fn a_watcher_that_is_killed_takes_nothing_along() {
+    let domain = Domain::new("watchers");
+    let store = stores::options(domain.name()).create("s").unwrap();
+    let mut random = Random::printed();
+    let mut staying = store.watch::<u64>("key").unwrap();
+    for i in 1..=scale(30, 500, 50_000) as u64 {
+        let mut watchers = [0, 1].map(|_| Process::start("watcher", &[domain.name()]));
+        for watcher in &mut watchers {
+            assert_eq!(watcher.line(), "watching");
+        }
+        std::thread::sleep(random.micros(1000));
+        kill(&mut watchers[0]);
+        store.set("key", &i).unwrap();
+        assert_eq!(staying.wait().unwrap(), Some(i));
+        kill(&mut watchers[1]);
+    }
+    store.verify().unwrap();
+    store.remove().unwrap();
+}
