@@ -149,12 +149,24 @@ pub(crate) enum Step {
     StampAgain,
     /// also if the key was another.
     MismatchAgain,
-    /// It reads a bucket's link before its slots,
+    /// It reads the number of buckets before any of them,
+    BucketsFirst,
+    /// a bucket's link before its slots,
     LinkFirst,
-    /// scans the home bucket again at the end of a chain,
+    /// its slots before anything else,
+    SlotsFirst,
+    /// the stamp before the rest of a block,
+    StampFirst,
+    /// and once more after all else.
+    StampLast,
+    /// It scans the home bucket again at the end of a chain,
     ScanAgain,
     /// and asks whether the key's home is still the same.
     HomeAgain,
+    /// A writer stores that a block is free before it fills it,
+    FreeBeforeFill,
+    /// and makes each store of a commit after the ones before it.
+    CommitInOrder,
 }
 
 /// Whether `step` is to be left out. Always `false` outside models and tests.
@@ -187,6 +199,14 @@ mod mutants {
         let outcome = std::panic::catch_unwind(f);
         LEFT_OUT.set(None);
         outcome.is_err()
+    }
+}
+
+/// A fence, unless a model took `step` out.
+#[inline(always)]
+pub(crate) fn fence_of(step: Step, ordering: Ordering) {
+    if !without(step) {
+        fence(ordering);
     }
 }
 

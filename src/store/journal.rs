@@ -14,7 +14,7 @@
 use super::memory::Memory;
 use super::table::Flaw;
 use crate::layout::{JOURNAL, PIECES, RUNS, store_word};
-use crate::sync::{Ordering::*, store};
+use crate::sync::{Ordering::*, Step, ordered, store};
 
 const LEN: u64 = store_word!(journal_len);
 const ENTRIES: u64 = store_word!(journal);
@@ -108,7 +108,7 @@ impl<'a> Batch<'a> {
         store(memory.header(LEN), entries.len() as u64, Release);
         for (at, value) in entries {
             if let Some(word) = memory.word(*at) {
-                store(word, *value, Release);
+                store(word, *value, ordered(Step::CommitInOrder, Release));
             }
         }
         then();

@@ -15,8 +15,9 @@
 //!   the new value is not committed in this place. So the slot is looked at again, between the two
 //!   looks at the stamp.
 //! - *The entry moves while its chain is scanned.* It goes from an overflow bucket to the home
-//!   bucket of the same chain, so the home is scanned again at the end of a chain; or to a new
-//!   bucket by a split, so a miss counts only if the key's home is still the same.
+//!   bucket of the same chain, so the home is scanned again at the end of a chain, and the link of
+//!   a bucket read before its slots: where a chain ends, what was behind has come home. Or it goes
+//!   to a new bucket by a split, so a miss counts only if the key's home is still the same.
 //!
 //! Since the mapping may be read-only, all loads are Relaxed, and fences stand where Acquire is
 //! meant: more than Relaxed is not promised there.
@@ -27,7 +28,7 @@ use super::blocks::FREE;
 use super::table::{
     BLOCK_HEADER, Entry, IN_POOL, Key, MOST_LINKS, Sizes, Table, block_of, home_of,
 };
-use crate::sync::{AtomicU64, Ordering::*, Step, fence, without};
+use crate::sync::{AtomicU64, Ordering::*, Step, fence_of, without};
 
 /// Tries before a reader takes the lock.
 pub(crate) const TRIES: usize = 16;
@@ -52,12 +53,12 @@ pub(crate) fn is_still(
     stamp_word: &AtomicU64,
     stamp: u64,
 ) -> bool {
-    // Orders all that was read of the block before this; partner: the fence in `Table::fill`.
-    fence(Acquire);
     if slot.load(Relaxed) != slot_word && !without(Step::SlotAgain) {
         return false;
     }
-    fence(Acquire);
+    // Orders this look, and all that was read of the block, before the last one; partner: the
+    // fence in `Table::fill`.
+    fence_of(Step::StampLast, Acquire);
     stamp_word.load(Relaxed) == stamp || without(Step::StampAgain)
 }
 
@@ -81,7 +82,6 @@ impl Table {
                 other => return other,
             },
         }
-        fence(Acquire);
         match self.buckets() {
             Some(now) if home_of(key.hash, now) == home || without(Step::HomeAgain) => Probe::Miss,
             _ => Probe::Moved,
@@ -153,7 +153,7 @@ impl Table {
         let header = self.memory.heap(at, BLOCK_HEADER).ok_or(Moved)?;
         let stamp = header[0].load(Relaxed);
         // Orders the stamp before the rest of the block; partner: the commit's store of the stamp.
-        fence(Acquire);
+        fence_of(Step::StampFirst, Acquire);
         if stamp == 0 || stamp & FREE != 0 {
             return Err(Moved);
         }
@@ -189,15 +189,14 @@ impl Table {
 pub(crate) fn look(bucket: &[AtomicU64; 8]) -> [u64; 8] {
     let link = bucket[0].load(Relaxed);
     // Orders the link before the slots: at the end of a chain, what the chain had has come home.
-    if !without(Step::LinkFirst) {
-        fence(Acquire);
-    }
+    fence_of(Step::LinkFirst, Acquire);
     let words = core::array::from_fn(|i| match i {
         0 => link,
         _ => bucket[i].load(Relaxed),
     });
-    // Orders the slots before what they name; partner: the Release stores of a commit.
-    fence(Acquire);
+    // Orders the slots before what they name, and before the number of buckets if the key is not
+    // here; partner: the Release stores of a commit.
+    fence_of(Step::SlotsFirst, Acquire);
     words
 }
 

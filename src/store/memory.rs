@@ -157,17 +157,13 @@ impl Backing for File {
     }
 }
 
-/// A fixed number of words on the heap, for models and tests.
-#[cfg(test)]
+/// A fixed number of words on the heap, for models.
+#[cfg(all(test, loom))]
 pub(crate) struct OnHeap(Box<[AtomicU64]>);
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
 impl OnHeap {
-    pub(crate) fn memory(words: u64) -> Memory {
-        OnHeap::holding((0..words).map(|_| 0))
-    }
-
-    pub(crate) fn holding(values: impl Iterator<Item = u64>) -> Memory {
+    pub(crate) fn memory(values: impl Iterator<Item = u64>) -> Memory {
         let words: Box<[AtomicU64]> = values.map(AtomicU64::new).collect();
         let backing = Box::new(OnHeap(words));
         let first = NonNull::from(&backing.0[0]);
@@ -176,7 +172,7 @@ impl OnHeap {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
 impl Backing for OnHeap {
     fn len(&self) -> u64 {
         self.0.len() as u64

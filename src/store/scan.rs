@@ -7,11 +7,13 @@ use super::Torn;
 use super::lookup::{Moved, TRIES, look};
 use super::table::{Entry, IN_POOL, MOST_LINKS, Table, piece_len, piece_of};
 use crate::layout::{FIRST_BITS, store_word};
-use crate::sync::{Ordering::*, fence};
+use crate::sync::{AtomicU64, Step, without};
 use crate::words;
 
-/// Tries to read a group of buckets before it is read as well as it can be.
-const MOST_TRIES: usize = 64 * TRIES;
+/// Tries to read a group of buckets with all that is in it. After that, what changes all the time
+/// is left out, lest it hide the rest.
+const WHOLE_TRIES: usize = if cfg!(loom) { 2 } else { 32 * TRIES };
+const MOST_TRIES: usize = 2 * WHOLE_TRIES;
 
 /// What was found under a key.
 pub(crate) struct Found<R> {
@@ -52,7 +54,11 @@ impl Groups {
         // A bucket that was split already holds half as many of all hashes.
         let is_split = first >= doubling || first + doubling < self.buckets;
         let step = if is_split { 2 * doubling } else { doubling };
-        let group = Group { first, step };
+        let mut group = Group {
+            first,
+            step,
+            whole: true,
+        };
         let mut found = Vec::new();
         let Some(home) = table.home(first) else {
             // What is not there by now will not come, nor will the rest of its piece.
@@ -61,10 +67,11 @@ impl Groups {
             self.next = first - within + piece_len(first);
             return Some(found);
         };
-        for _ in 0..MOST_TRIES {
+        for tries in 0..MOST_TRIES {
             found.clear();
+            group.whole = tries < WHOLE_TRIES;
             if let Ok(is_there) = read_group(table, &group, &mut read, &mut found) {
-                if !is_there {
+                if !is_there || !group.whole {
                     self.left_out.get_or_insert(home);
                 }
                 return Some(found);
@@ -80,6 +87,8 @@ struct Group {
     first: u64,
     /// A power of two.
     step: u64,
+    /// Entries that change meanwhile are not left out.
+    whole: bool,
 }
 
 impl Group {
@@ -105,16 +114,18 @@ fn read_group<R>(
             return Ok(false);
         };
         let chained = read_chain(table, group, home, true, read, found)?;
-        if chained {
+        if chained && !without(Step::ScanAgain) {
             // What moved from the chain to its home meanwhile.
             read_chain(table, group, home, false, read, found)?;
         }
         index += group.step;
     }
-    fence(Acquire);
     // `index` is the next bucket that would be of the group.
     let now = table.buckets().ok_or(Torn)?;
-    if index < now { Err(Torn) } else { Ok(true) }
+    if index < now && !without(Step::HomeAgain) {
+        return Err(Torn);
+    }
+    Ok(true)
 }
 
 /// Reads a chain, or only its home. `true` if there was more than the home.
@@ -135,24 +146,15 @@ fn read_chain<R>(
                 continue;
             }
             let slot = (at + i as u64, &bucket[i], *word);
-            let entry = table.examine(slot, None).map_err(|Moved| Torn)?;
-            let entry = entry.ok_or(Torn)?;
-            if entry.sizes.internal() {
-                if entry.is_still() {
-                    continue;
-                }
-                return Err(Torn);
-            }
-            let key = key_of(&entry);
-            let value = read(&entry)?;
-            if !entry.is_still() {
-                return Err(Torn);
-            }
-            if let Some(value) = value {
-                match found.iter_mut().find(|other| other.key == key) {
-                    Some(other) => other.value = value,
-                    None => found.push(Found { key, value }),
-                }
+            let (key, value) = match read_entry(table, slot, read) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(Torn) if group.whole => return Err(Torn),
+                Err(Torn) => continue,
+            };
+            match found.iter_mut().find(|other| other.key == key) {
+                Some(other) => other.value = value,
+                None => found.push(Found { key, value }),
             }
         }
         let link = words[0];
@@ -162,6 +164,23 @@ fn read_chain<R>(
         at = link;
     }
     Err(Torn)
+}
+
+/// The key of the entry that a slot names, and what is wanted of it. `None` if nothing is.
+fn read_entry<R>(
+    table: &Table,
+    slot: (u64, &AtomicU64, u64),
+    read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
+) -> Result<Option<(Vec<u8>, R)>, Torn> {
+    let entry = table.examine(slot, None).map_err(|Moved| Torn)?;
+    let entry = entry.ok_or(Torn)?;
+    let wanted = if entry.sizes.internal() {
+        None
+    } else {
+        let key = key_of(&entry);
+        read(&entry)?.map(|value| (key, value))
+    };
+    entry.is_still().then_some(wanted).ok_or(Torn)
 }
 
 /// The key of an entry, which counts if the entry is still that.

@@ -13,7 +13,7 @@ use super::blocks::{self, Class, FREE, MOST_WORDS};
 use super::journal::Batch;
 use super::memory::{Memory, NoRoom};
 use crate::layout::{EVEN_BITS, FIRST_BITS, MOST_BITS, store_word};
-use crate::sync::{AtomicU64, Ordering::*, fence, store};
+use crate::sync::{AtomicU64, Ordering::*, Step, fence_of, store};
 use crate::words;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
@@ -182,7 +182,7 @@ impl Table {
     pub(crate) fn buckets(&self) -> Option<u64> {
         // Relaxed and a fence, here and in `lookup`: the mapping may be read-only.
         let buckets = self.memory.header(BUCKETS).load(Relaxed);
-        fence(Acquire);
+        fence_of(Step::BucketsFirst, Acquire);
         (1 << FIRST_BITS..=MOST_BUCKETS)
             .contains(&buckets)
             .then_some(buckets)
@@ -415,7 +415,7 @@ impl Table {
         let block = self.memory.heap(at, sizes.words()).ok_or(Flaw { at })?;
         // A reader that sees any of what follows, and then passes its own fence, sees that this
         // block was freed before; partner: `lookup::is_still`.
-        fence(Release);
+        fence_of(Step::FreeBeforeFill, Release);
         store(&block[1], sizes.0, Relaxed);
         store(&block[2], value.type_hash, Relaxed);
         let (key_words, value_words) =
