@@ -103,7 +103,7 @@ pub enum Error {
         /// Where in it; for a channel's messages, where in the stream of that direction.
         offset: u64,
     },
-    /// The file system has no room.
+    /// The file system has no room, or the store is as large as it may become.
     NoSpace {
         /// The directory.
         path: String,

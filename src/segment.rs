@@ -89,7 +89,7 @@ impl Segment {
             // The umask may have taken bits from the mode.
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io(&path, e))?;
             reserve(&file, 0, size.bytes).map_err(|e| match e {
-                e if is_full(e) => no_space(directory, size.bytes),
+                e if is_full(e) => no_space(directory, size.bytes, u64::MAX),
                 e => Error::io(&path, e),
             })?;
             let segment = Segment::map(&file, name, &path, size, Access::Write)?;
@@ -437,12 +437,13 @@ fn is_full(error: Errno) -> bool {
     )
 }
 
-pub(crate) fn no_space(directory: &Directory, needed: u64) -> Error {
+/// The error of a directory where no more than `most` bytes may be had, even if more are free.
+pub(crate) fn no_space(directory: &Directory, needed: u64, most: u64) -> Error {
     let free = rustix::fs::fstatvfs(directory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
     Error::NoSpace {
         path: display(directory.path()),
         needed,
-        free,
+        free: free.min(most),
     }
 }
 

@@ -301,11 +301,17 @@ impl Attachment {
         }
     }
 
+    /// Bytes that the file may still grow by.
+    fn left(&self) -> u64 {
+        self.reach()
+            .saturating_sub(8 * self.header().end.load(Relaxed))
+    }
+
     #[cold]
     fn refused(&self, refusal: Refusal, key: &Key<'_>, len: usize) -> Error {
         match refusal {
             Refusal::NoRoom(NoRoom { words }) => match &self.roster {
-                Some(roster) => no_space(roster.directory(), 8 * words),
+                Some(roster) => no_space(roster.directory(), 8 * words, self.left()),
                 None => Error::ReadOnly,
             },
             Refusal::TooLarge => Error::TooLarge {
