@@ -67,6 +67,8 @@ pub(crate) struct Segment {
     name: String,
     path: String,
     inode: (u64, u64),
+    /// All that the file may ever be is mapped.
+    is_whole: bool,
 }
 
 /// Why a file could not be linked: its name is taken.
@@ -230,6 +232,7 @@ impl Segment {
             name: name.to_string(),
             path: path.to_string(),
             inode: (stat.st_dev, stat.st_ino),
+            is_whole: len == size.bytes.max(size.reach),
         })
     }
 
@@ -239,6 +242,11 @@ impl Segment {
 
     pub(crate) fn size(&self) -> u64 {
         self.map.len() as u64
+    }
+
+    /// Whether all that the file may ever be is mapped: a limit on address space may be in the way.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     pub(crate) fn inode(&self) -> (u64, u64) {

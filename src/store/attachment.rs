@@ -290,21 +290,22 @@ impl Attachment {
 
     #[cold]
     pub(crate) fn corrupt(&self, flaw: Flaw) -> Error {
-        if 8 * self.header().end.load(Relaxed) > self.segment.size() {
+        let end = self.header().end.load(Relaxed).saturating_mul(8);
+        if !self.segment.is_whole() && end > self.segment.size() {
             // By a limit on address space we could map less than the store may grow to.
             let why = "it outgrew the address space that this process could reserve for it";
             return Error::refused(self.path(), why);
         }
         Error::Corrupt {
             path: self.path().to_string(),
-            offset: 8 * flaw.at,
+            offset: flaw.byte(),
         }
     }
 
     /// Bytes that the file may still grow by.
     fn left(&self) -> u64 {
         self.reach()
-            .saturating_sub(8 * self.header().end.load(Relaxed))
+            .saturating_sub(self.header().end.load(Relaxed).saturating_mul(8))
     }
 
     #[cold]

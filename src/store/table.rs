@@ -46,6 +46,13 @@ pub(crate) struct Flaw {
     pub(crate) at: u64,
 }
 
+impl Flaw {
+    /// The byte where the word lies. What names it may be any number.
+    pub(crate) fn byte(self) -> u64 {
+        self.at.saturating_mul(8)
+    }
+}
+
 /// Why a change was not made. Nothing was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -486,7 +493,9 @@ impl Table {
     /// Makes the next bucket, and divides the one that it is split from.
     #[inline(never)]
     pub(crate) fn split(&self) -> Result<(), Refusal> {
-        let buckets = self.buckets().ok_or(Flaw { at: BUCKETS })?;
+        let most = |buckets: &u64| *buckets < MOST_BUCKETS;
+        let buckets = self.buckets().filter(most);
+        let buckets = buckets.ok_or(Flaw { at: BUCKETS })?;
         let mut batch = Batch::new(&self.memory);
         let (piece, within) = piece_of(buckets);
         let new = if within == 0 {

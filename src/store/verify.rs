@@ -8,7 +8,9 @@ use super::journal;
 use super::lookup::Moved;
 use super::memory::FIRST;
 use super::scan::key_of;
-use super::table::{IN_POOL, MOST_LINKS, Table, block_of, home_of, piece_len, piece_of, tag_of};
+use super::table::{
+    Flaw, IN_POOL, MOST_LINKS, Table, block_of, home_of, piece_len, piece_of, tag_of,
+};
 use crate::layout::store_word;
 use crate::sync::Ordering::Relaxed;
 
@@ -44,7 +46,8 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn flaw(&mut self, at: u64, what: impl core::fmt::Display) {
         if self.flaws.len() < MOST_FLAWS {
-            self.flaws.push(format!("byte {}: {what}", 8 * at));
+            let byte = Flaw { at }.byte();
+            self.flaws.push(format!("byte {byte}: {what}"));
         }
     }
 

@@ -5,6 +5,7 @@ mod damages;
 mod kills;
 mod real_kills;
 mod scenes;
+mod scribbles;
 
 use super::{Store, StoreOptions};
 use crate::domain::{STORE, base};
@@ -45,6 +46,11 @@ impl Yard {
 
     fn options(&self) -> StoreOptions {
         options(&self.domain)
+    }
+
+    /// Options of one that does not wait long for a lock that nobody gives back.
+    fn brief(&self) -> StoreOptions {
+        self.options().lock_timeout(Duration::from_millis(20))
     }
 
     fn file(&self, name: &str) -> PathBuf {
