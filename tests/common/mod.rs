@@ -64,6 +64,22 @@ impl Drop for Watchdog {
     }
 }
 
+/// The most sleeps that the clock may have ended although nobody was killed. One takes a call of
+/// whoever wakes that is held up for 10 ms between what it does and the waking, as by a machine
+/// that has no processor for it.
+#[derive(Default)]
+pub struct Slow(pub u64);
+
+impl Slow {
+    /// Makes a call that may wake somebody.
+    pub fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let outcome = call();
+        self.0 += start.elapsed().as_millis() as u64 / 10;
+        outcome
+    }
+}
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A domain of one test, and the promise that the test leaves nothing: no file, no directory, no
@@ -77,7 +93,7 @@ pub struct Domain {
 
 impl Domain {
     pub fn new(test: &str) -> Domain {
-        let patience = scale(60, 300, 40_000) as u64;
+        let patience = scale(180, 300, 40_000) as u64;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
         Domain {
             name: format!("test-{test}-{}", std::process::id()),
@@ -270,7 +286,7 @@ pub fn play(act: impl FnOnce(&str, &[&str])) {
     };
     // Not to outlive a test that was aborted.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    let patience = scale(90, 330, 40_000) as u64;
+    let patience = scale(210, 330, 40_000) as u64;
     let _watchdog = Watchdog::new(&role, Duration::from_secs(patience));
     act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());
 }
