@@ -10,12 +10,12 @@ use ringlane::{
     TryRecvError,
 };
 use runtime_common::puppet::{ask, line, puppet, up};
-use runtime_common::{Case, is_alive, now_ms, say, signal, state, until};
-use rustix::process::Signal;
+use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, signal, state, until};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn main() {
     runtime_common::main(&[
@@ -92,19 +92,18 @@ fn a_child_asks_for_it(case: &Case) {
             let number = main.recv()?;
             main.send(format!("{} {number}", child.generation()))?;
         }
-        let before = Instant::now();
         child.request_restart()?;
-        assert!(
-            before.elapsed() < Duration::from_secs(10),
-            "it returns at once"
-        );
         // What is there is received even now: that it is to stop is told when nothing is left.
         until("it is told to stop", || child.stopping());
         assert!(child.wait_stop(Duration::ZERO));
         Ok(())
     }
     let runtime = Runtime::builder(&case.domain)
-        .spec(ChildSpec::entry("a", takes_three).restart(Restart::Never))
+        .spec(
+            ChildSpec::entry("a", takes_three)
+                .restart(Restart::Never)
+                .stop_grace(BY_WORD),
+        )
         .start()
         .unwrap();
     let mut channel = runtime.get_channel::<str>("a-active").unwrap();
@@ -312,7 +311,15 @@ fn who_asks_may_leave_at_once(case: &Case) {
             match child.generation() % 3 {
                 0 => return Ok(()),
                 1 => std::process::exit(1),
-                _ => std::process::abort(),
+                _ => {
+                    // No core, not even to a pipe, which would take its time.
+                    let least = Rlimit {
+                        current: Some(1),
+                        maximum: Some(1),
+                    };
+                    setrlimit(Resource::Core, least)?;
+                    std::process::abort()
+                }
             }
         }
         while !child.wait_stop(Duration::from_secs(60)) {}
@@ -668,7 +675,11 @@ fn a_handler_may_restart_and_stop(case: &Case) {
         Ok(())
     }
     let runtime = Runtime::builder(&case.domain)
-        .spec(ChildSpec::entry("a", says_much).capacity(4096))
+        .spec(
+            ChildSpec::entry("a", says_much)
+                .capacity(4096)
+                .stop_grace(BY_WORD),
+        )
         .start()
         .unwrap();
     let (_, receiver) = runtime.get_channel::<str>("a-active").unwrap().split();
@@ -756,6 +767,8 @@ fn main_ignores_sigchld(case: &Case) {
     runtime.restart("sleeps").unwrap();
     until("it sleeps again", || runtime.children()[2].generation == 2);
     runtime.shutdown().unwrap();
+    // Hooks are waited for, but not for ever.
+    until("all is told", || exits.lock().unwrap().len() >= 5);
     let exits = exits.lock().unwrap();
     let of = |name| exits.iter().filter(|status| status.name == name).count();
     assert_eq!((of("a"), of("missing"), of("sleeps")), (2, 1, 2));

@@ -11,14 +11,14 @@ use ringlane::{
 };
 use runtime_common::common::scale;
 use runtime_common::puppet::{ask, line, puppet, up};
-use runtime_common::{Case, is_alive, now_ms, say, state, until, wait_to_go_on};
+use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, state, until, wait_to_go_on};
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn main() {
     runtime_common::main(&[
@@ -92,8 +92,8 @@ fn main() {
 
 fn starts_and_talks(case: &Case) {
     let runtime = Runtime::builder(&case.domain)
-        .child("nonebot", puppet)
-        .child("other", puppet)
+        .spec(ChildSpec::entry("nonebot", puppet).stop_grace(BY_WORD))
+        .spec(ChildSpec::entry("other", puppet).stop_grace(BY_WORD))
         .start()
         .unwrap();
     let mut first = runtime.get_channel::<str>("nonebot-active").unwrap();
@@ -314,7 +314,7 @@ fn set_channel_is_for_a_child_to_open(case: &Case) {
     }
     let (lend, lent) = mpsc::channel();
     let runtime = Runtime::builder(&case.domain)
-        .child("a", opens)
+        .spec(ChildSpec::entry("a", opens).stop_grace(BY_WORD))
         .on_before_start(move |runtime| {
             lend.send(runtime.set_channel::<u64>("extra").unwrap())
                 .unwrap();
@@ -627,7 +627,7 @@ fn a_command_finds_out_what_it_is(case: &Case) {
         }
         _ => {
             let runtime = Runtime::builder(&case.domain)
-                .command("tool", case.command(&["tool"]))
+                .spec(ChildSpec::command("tool", case.command(&["tool"])).stop_grace(BY_WORD))
                 .start()
                 .unwrap();
             let mut channel = runtime.get_channel::<str>("tool-active").unwrap();
@@ -675,7 +675,7 @@ fn a_command_behind_a_wrapper(case: &Case) {
     wrapper.arg(std::env::current_exe().unwrap());
     wrapper.args(case.arguments(&["tool"]));
     let runtime = Runtime::builder(&case.domain)
-        .command("tool", wrapper)
+        .spec(ChildSpec::command("tool", wrapper).stop_grace(BY_WORD))
         .start()
         .unwrap();
     let mut channel = runtime.get_channel::<str>("tool-active").unwrap();
@@ -786,7 +786,8 @@ fn mains_take_turns(case: &Case) {
                     std::fs::remove_file(&alone).unwrap();
                     drop((extra, runtime));
                 }
-                Err(Error::DomainTaken { .. }) => std::thread::yield_now(),
+                // The one whose turn it is needs the processor.
+                Err(Error::DomainTaken { .. }) => std::thread::sleep(Duration::from_millis(1)),
                 Err(other) => panic!("{other:?}"),
             }
         }
@@ -863,6 +864,7 @@ fn hold(case: &Case) {
         .domain(&case.domain)
         .open("a-active");
     let channel = channel.unwrap();
+    case.note(format!("held {}", now_ms()));
     say("held");
     std::thread::sleep(Duration::from_millis(case.role[1].parse().unwrap()));
     case.note(format!("freed {}", now_ms()));
@@ -889,12 +891,12 @@ fn a_child_waits_for_a_dying_holder(case: &Case) {
         .start()
         .unwrap();
     let status = runtime.wait("a").unwrap();
-    assert!(
-        status.last_exit.unwrap().success() && status.generation == 1,
-        "{status:?}"
-    );
+    assert!(status.last_exit.unwrap().success(), "{status:?}");
     let at = |what| case.noted(what).parse::<u64>().unwrap();
     assert!(at("taken") >= at("freed"));
+    // It waits for five seconds, and fails then.
+    let in_time = at("freed") - at("held") < 5000;
+    assert!(status.generation == 1 || !in_time, "{status:?}");
     assert!(rx.recv().unwrap().wait().0.success());
 }
 
@@ -963,7 +965,8 @@ fn main_may_start_in_a_thread_that_ends(case: &Case) {
 fn sixty_four_children(case: &Case) {
     let mut builder = Runtime::builder(&case.domain);
     for i in 0..64 {
-        builder = builder.spec(ChildSpec::entry(&format!("c{i}"), puppet).capacity(4096));
+        let spec = ChildSpec::entry(&format!("c{i}"), puppet).capacity(4096);
+        builder = builder.spec(spec.stop_grace(BY_WORD));
     }
     let runtime = builder.start().unwrap();
     assert_eq!(runtime.channels().unwrap().len(), 128);
@@ -992,15 +995,15 @@ fn idle_it_takes_no_time(case: &Case) {
     // Both wait in `recv`, and so does main's thread for the control segment.
     let waiting = std::thread::spawn(move || channel.recv());
     let me = std::process::id();
+    let start = Instant::now();
     let before = [me, child].map(time_taken);
     std::thread::sleep(Duration::from_secs(2));
-    for (pid, before) in [me, child].into_iter().zip(before) {
-        let taken = time_taken(pid) - before;
+    let taken = [me, child].map(time_taken);
+    let elapsed = start.elapsed();
+    for (taken, before) in taken.into_iter().zip(before) {
+        let taken = taken - before;
         // They look around ten times a second: some 20 µs each time.
-        assert!(
-            taken < Duration::from_millis(100),
-            "{taken:?} in two seconds"
-        );
+        assert!(taken < elapsed / 20, "{taken:?} in {elapsed:?}");
     }
     runtime.stop("a").unwrap();
     assert_eq!(waiting.join().unwrap(), Err(RecvError::Closed));

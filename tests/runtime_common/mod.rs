@@ -24,9 +24,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Only a hang lasts that long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What becomes true by itself does so within this, or never.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
+/// The grace of a child that is to end by the word alone: a signal in a grace that a busy machine
+/// can miss would end it first.
+pub const BY_WORD: Duration = Duration::from_secs(3600);
 /// Cases that run side by side: most of them wait most of the time.
 const ABREAST: usize = 4;
 
@@ -172,7 +175,16 @@ impl Case {
 fn watch(cases: Cases, arguments: &[String]) {
     let has = |flag: &str| arguments.iter().any(|a| a == flag);
     let (exact, list) = (has("--exact"), has("--list"));
-    let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let (mut filters, mut skipped) = (Vec::new(), Vec::new());
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--skip" => skipped.extend(rest.next()),
+            "--test-threads" | "--format" | "--color" | "--logfile" | "-Z" => drop(rest.next()),
+            flag if flag.starts_with('-') => {}
+            _ => filters.push(argument),
+        }
+    }
     let wanted = |name: &str| {
         let fits = |f: &&String| {
             if exact {
@@ -181,7 +193,7 @@ fn watch(cases: Cases, arguments: &[String]) {
                 name.contains(&***f)
             }
         };
-        filters.is_empty() || filters.iter().any(fits)
+        (filters.is_empty() || filters.iter().any(fits)) && !skipped.iter().any(fits)
     };
     // None of them is ignored.
     let chosen: VecDeque<&str> = cases
