@@ -694,9 +694,16 @@ fn send_for_ever(domain: &str, shared: &str, incarnation: &str) {
     }
 }
 
-/// From before its first instruction to well into its traffic. Gives what else it said.
-fn kill_at_any_moment(mut process: Process, random: &mut Random) -> Option<String> {
-    if random.below(2) == 0 {
+/// From before its first instruction to well into its traffic, or only once it `worked`. Gives
+/// what else it said.
+fn kill_at_any_moment(
+    mut process: Process,
+    random: &mut Random,
+    worked: Option<impl Fn() -> bool>,
+) -> Option<String> {
+    if let Some(worked) = worked {
+        until(worked);
+    } else if random.below(2) == 0 {
         std::thread::sleep(random.micros(15_000));
     } else {
         assert_eq!(process.line(), "there");
@@ -720,7 +727,10 @@ fn senders_killed_at_any_moment_lose_nothing() {
         let receiving = scope.spawn(|| receive_from_many(&mut host, kills));
         for incarnation in 0..kills {
             let arguments = [domain.name(), shared.path(), &incarnation.to_string()];
-            kill_at_any_moment(Process::start("sender", &arguments), &mut random);
+            let acknowledged = shared.word(incarnation);
+            // Some of them, so that there is traffic on a slow machine, too.
+            let worked = (incarnation % 10 == 0).then_some(|| acknowledged.load(Acquire) >= 100);
+            kill_at_any_moment(Process::start("sender", &arguments), &mut random, worked);
         }
         let mut last = domain.of::<u64>().open("c").unwrap();
         last.send(LAST).unwrap();
@@ -854,8 +864,15 @@ fn kill_receivers(how: &str) {
         });
         for incarnation in 0..kills {
             let arguments = [domain.name(), shared.path(), how, &incarnation.to_string()];
-            let said = kill_at_any_moment(Process::start("receiver", &arguments), &mut random);
-            if shared.word(WRONG).load(Acquire) != 0 {
+            let noted = || done(shared.word(DONE).load(Acquire)).1;
+            let before = noted();
+            let gone_wrong = || shared.word(WRONG).load(Acquire) != 0;
+            // Some of them, so that there is traffic on a slow machine, too.
+            let worked =
+                (incarnation % 10 == 0).then_some(|| noted() >= before + 100 || gone_wrong());
+            let process = Process::start("receiver", &arguments);
+            let said = kill_at_any_moment(process, &mut random, worked);
+            if gone_wrong() {
                 stop.store(true, Release);
                 panic!("{said:?}");
             }
