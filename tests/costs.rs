@@ -217,7 +217,7 @@ fn ping(domain: &str, count: u64) {
         guest.send(number).unwrap();
         assert_eq!(guest.recv(), Ok(number));
         // On a machine that is busy with something else, each answer may take milliseconds.
-        if number % 1_000 == 0 && start.elapsed() > Duration::from_secs(10) {
+        if start.elapsed() > Duration::from_secs(10) {
             return;
         }
     }
@@ -310,6 +310,10 @@ fn two_processes_that_are_awake_make_no_system_call() {
         calls
     });
     let yields = both.each_mut().map(|calls| calls.remove("sched_yield"));
+    // Where the clock is read by a system call, that comes with time, too.
+    for calls in &mut both {
+        calls.remove("clock_gettime");
+    }
     let [of_few, of_many] = both;
     eprintln!("{few} and {many} messages in {times:?}, {yields:?} yields");
     let futexes = [&of_few, &of_many].map(|calls| calls.get("futex").copied().unwrap_or(0));

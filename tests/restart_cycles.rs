@@ -15,6 +15,7 @@ use runtime_common::common::{Random, scale};
 use runtime_common::{
     Case, children, descriptors, is_sanitized, now_ms, say, signal, threads, until,
 };
+use rustix::fs::{major, minor};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -180,12 +181,13 @@ fn own_memory() -> u64 {
 fn slots_held(case: &Case) -> Vec<u64> {
     use std::os::unix::fs::MetadataExt;
     let roster = std::fs::metadata(case.directory().join("roster")).unwrap();
-    let inode = format!(":{}", roster.ino());
+    let (major, minor) = (major(roster.dev()), minor(roster.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", roster.ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let mut slots: Vec<_> = locks
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words[1] == "OFDLCK" && words[5].ends_with(&inode))
+        .filter(|words| words[1] == "OFDLCK" && words[5] == file)
         .map(|words| words[6].parse().unwrap())
         .collect();
     slots.sort_unstable();
