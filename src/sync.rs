@@ -143,6 +143,10 @@ pub(crate) enum Step {
     SecondLook,
     /// The waker changes the futex word before it wakes.
     BellBeforeWake,
+    /// Whoever sees a futex word changed sees what was stored before,
+    RingRelease,
+    /// if it was by setting bits of it.
+    SleepAcquire,
     /// A reader of the store looks at the slot again,
     SlotAgain,
     /// and at the block's stamp,

@@ -7,6 +7,7 @@
 //! turns what lies there into a value, and `typed`, `options`, `iterate` and `stats` are the
 //! interface.
 
+mod alarm;
 mod blocks;
 mod journal;
 mod lookup;

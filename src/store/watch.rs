@@ -1,16 +1,14 @@
 //! Waiting for a key to change.
 //!
-//! A store has 64 words to sleep on; a key's is chosen by its hash. The low bit of a word says that
-//! somebody sleeps, the rest counts changes. A writer changes the word of its key inside the
-//! commit, and so does whoever finishes the commit of a writer that was killed; that one changes
-//! all words. A watcher sets the bit, looks at the key's version again, and sleeps while the word
-//! is what it saw: a change after its second look has changed the word, or sees the bit.
+//! A store has 64 words to sleep on; a key's is chosen by its hash. A writer rings the word of its
+//! key inside the commit, and whoever finishes the commit of a writer that was killed rings all:
+//! [`alarm`].
 //!
 //! Since the one who would wake it may be dead and nobody else write, a watcher sleeps in slices,
 //! and takes the lock over from a dead holder itself.
 
 use super::table::Table;
-use super::{Store, Torn};
+use super::{Store, Torn, alarm};
 use crate::codec::{Message, Owned};
 use crate::error::{Error, Result};
 use crate::layout::{StoreDoor, WATCHES, store_word};
@@ -27,36 +25,23 @@ use std::time::Instant;
 const SLICE: Duration = Duration::from_millis(100);
 /// How often a read-only handle looks: it cannot ask to be woken.
 const POLL: Duration = Duration::from_millis(5);
-const ASLEEP: u32 = 1;
-const ONE_CHANGE: u32 = 2;
 
 /// Wakes who watches a key of that hash. Stores that nobody ever watched pay one load.
 #[inline(always)]
 pub(super) fn wake(table: &Table, door: &StoreDoor, hash: u64) {
     if table.counter(store_word!(watched)).load(Relaxed) != 0 {
-        ring(word_of(door, hash));
+        alarm::ring(word_of(door, hash));
     }
 }
 
 /// Wakes all who watch.
 #[cold]
 pub(super) fn wake_all(door: &StoreDoor) {
-    door.watch.iter().for_each(ring);
+    door.watch.iter().for_each(alarm::ring_for_another);
 }
 
 fn word_of(door: &StoreDoor, hash: u64) -> &Futex {
     &door.watch[(hash % WATCHES as u64) as usize]
-}
-
-#[inline(never)]
-fn ring(word: &Futex) {
-    // Release: who sees the count sees the change; partner: the watcher's `fetch_or`.
-    let before = word.word().fetch_add(ONE_CHANGE, Release);
-    if before & ASLEEP != 0 {
-        word.word().fetch_and(!ASLEEP, Relaxed);
-        // The kernel takes it for a signed number.
-        word.wake(u32::MAX >> 1);
-    }
 }
 
 /// A key that is watched, from [`Store::watch`].
@@ -236,11 +221,7 @@ impl<T: Message + ?Sized> Watch<T> {
                 continue;
             }
             let word = word_of(attachment.door(), self.hash);
-            let seen = word.word().fetch_or(ASLEEP, AcqRel) | ASLEEP;
-            if changed()? {
-                return Ok(true);
-            }
-            let woken = word.wait(seen, left.min(SLICE));
+            let woken = alarm::sleep(word, left.min(SLICE), changed)?;
             if !woken && attachment.holder_is_dead() {
                 // What it committed and did not get to tell is told by this.
                 match attachment.lock() {
@@ -292,7 +273,7 @@ impl Watcher {
         }
         self.stop.store(true, Relaxed);
         if !attachment.is_read_only() {
-            ring(word_of(attachment.door(), self.hash));
+            alarm::ring(word_of(attachment.door(), self.hash));
         }
         if thread.thread().id() == std::thread::current().id() {
             return Err(Error::Reentrant);
