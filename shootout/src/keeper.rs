@@ -1,0 +1,109 @@
+//! Two processes: a worker that measures, and its keeper, who clears away after it.
+//!
+//! A worker may end by a panic, an abort in a rival's C code or a signal, and must leave no file
+//! in any case. So all its files lie in one directory, and the keeper, who does nothing but wait,
+//! removes that when the worker is gone. The worker is killed when its keeper dies.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Says to a process that it is the worker, and where its directory is.
+const WORKER: &str = "SHOOTOUT_SCRATCH";
+/// Where ringlane's files lie; so in the same directory.
+const RINGLANE_DIR: &str = "RINGLANE_DIR";
+const PREFIX: &str = "shootout-";
+
+/// The directory of one run, in memory if there is `/dev/shm`.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// That of this process, if it is a worker.
+    pub fn of_worker() -> Option<Self> {
+        let directory = std::env::var_os(WORKER)?;
+        set_parent_process_death_signal(Some(Signal::KILL)).expect("to die with the keeper");
+        Some(Self(directory.into()))
+    }
+
+    /// A path in it that was not given before; nothing is there.
+    pub fn path(&self, what: &str) -> PathBuf {
+        static GIVEN: AtomicUsize = AtomicUsize::new(0);
+        let n = GIVEN.fetch_add(1, Ordering::Relaxed);
+        self.0.join(format!("{what}-{n}"))
+    }
+
+    /// A new directory in it.
+    pub fn directory(&self, what: &str) -> Directory {
+        let path = self.path(what);
+        fs::create_dir(&path).expect("a directory");
+        Directory(path)
+    }
+}
+
+/// A directory that goes when this is dropped, with all that is in it.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What cannot be removed now is the keeper's.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The keeper's life.
+pub fn keep() -> ExitCode {
+    let base = Path::new("/dev/shm");
+    let base = if base.is_dir() {
+        base.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    remove_orphans(&base);
+    let scratch = Directory(base.join(format!("{PREFIX}{}", std::process::id())));
+    fs::create_dir(scratch.path()).expect("a directory for the run");
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).expect("to hear signals");
+    let mut worker = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env(WORKER, scratch.path())
+        .env(RINGLANE_DIR, scratch.path())
+        .spawn()
+        .expect("start the worker");
+    let pid = Pid::from_child(&worker);
+    thread::spawn(move || {
+        // Not reaped before the keeper ends, or only just: the pid is the worker's.
+        while signals.forever().next().is_some() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let status = worker.wait().expect("the worker's end");
+    if let Some(signal) = status.signal() {
+        eprintln!("the run was ended by signal {signal}");
+    }
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Removes what keepers left that were killed.
+fn remove_orphans(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `shootout`: ringlane and its rivals at the same work, on this machine, in one run.
+//!
+//! A shared machine changes its speed within minutes. So the contestants take turns in rounds, and
+//! what counts are the ratios taken within a round, and their median.
+//!
+//! What a mode measures is its module: it takes the [`Options`] and fills a [`Report`].
+
+mod chart;
+mod keeper;
+mod machine;
+mod report;
+mod rounds;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use keeper::Scratch;
+use machine::Machine;
+use report::Report;
+
+const USAGE: &str = "\
+usage: shootout MODE [--quick] [--json FILE] [--svg DIR]
+
+modes:
+  store        the shared store against maps in process, LMDB, redb and Redis
+
+  --quick      fewer contestants and rounds: under a minute
+  --json FILE  the figures of all rounds and their ratios, one object a line
+  --svg DIR    bar charts";
+
+/// What the command line asks for.
+pub struct Options {
+    mode: Mode,
+    quick: bool,
+    json: Option<PathBuf>,
+    svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    Store,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mode = match arguments.next().as_deref() {
+            Some("store") => Mode::Store,
+            Some(other) => return Err(format!("no mode `{other}`")),
+            None => return Err("no mode".to_owned()),
+        };
+        let mut options = Self {
+            mode,
+            quick: false,
+            json: None,
+            svg: None,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut path = || {
+                let path = arguments.next().map(PathBuf::from);
+                path.ok_or(format!("`{argument}` of what?"))
+            };
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--json" => options.json = Some(path()?),
+                "--svg" => options.svg = Some(path()?),
+                other => return Err(format!("no option `{other}`")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match Scratch::of_worker() {
+        Some(scratch) => work(&options, &scratch),
+        None => keeper::keep(),
+    }
+}
+
+/// The worker's life: all that is measured.
+fn work(options: &Options, scratch: &Scratch) -> ExitCode {
+    let mut report = Report::new(Machine::prepare());
+    print!("{}", report.machine);
+    match options.mode {
+        Mode::Store => store::run(options.quick, scratch, &mut report),
+    }
+    let written = [
+        options.json.as_ref().map(|file| report.write_json(file)),
+        options
+            .svg
+            .as_ref()
+            .map(|dir| chart::write_all(&report, dir)),
+    ];
+    for outcome in written.into_iter().flatten() {
+        if let Err(why) = outcome {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
