@@ -152,12 +152,15 @@ impl Killed {
         let mut random = Random::of(self.word(me, BEGUN).load(Acquire) << 2 | me as u64);
         self.settle(me);
         self.word(me, READY).fetch_add(1, Release);
+        // Made before, so that most of the time is spent in the store.
+        let names: Vec<_> = (0..KEYS).map(|key| Killed::name(me, key)).collect();
+        let counters: Vec<_> = (0..COUNTERS).map(counter).collect();
         let mut value = Vec::new();
         let mut new = 0;
         while !self.stopped() {
             let operation = self.word(me, BEGUN).fetch_add(1, AcqRel) + 1;
             let key = random.below(KEYS as u64) as usize;
-            let name = Killed::name(me, key);
+            let name = &names[key];
             let begin = |key: usize, state: u64| {
                 self.word(me, PENDING + key).store(state, Release);
                 state
@@ -168,19 +171,19 @@ impl Killed {
                 0..6 => {
                     let state = begin(key, operation << 1 | 1);
                     fill(&mut value, id, operation, len_of(operation));
-                    self.store.set::<[u8]>(&name, &value).unwrap();
+                    self.store.set::<[u8]>(name, &value).unwrap();
                     end(key, state);
                 }
                 6 | 7 if key >= LASTING => {
                     let state = begin(key, operation << 1);
                     let was = self.word(me, DONE + key).load(Relaxed) & 1 == 1;
-                    assert_eq!(self.store.delete(&name).unwrap(), was);
+                    assert_eq!(self.store.delete(name).unwrap(), was);
                     end(key, state);
                 }
                 6..9 => {
                     let done = self.word(me, DONE + key).load(Relaxed);
                     let state = begin(key, operation << 1 | 1);
-                    let changed = self.store.update::<[u8]>(&name, |old| {
+                    let changed = self.store.update::<[u8]>(name, |old| {
                         let old = old.map_or(0, |old| state_of(&old, me, key));
                         assert_eq!(old, if done & 1 == 1 { done } else { 0 });
                         fill(&mut value, id, operation, len_of(operation));
@@ -196,14 +199,14 @@ impl Killed {
                         begin(*key, operation << 1 | 1);
                         let mut value = Vec::new();
                         fill(&mut value, id_of(me, *key), operation, 30);
-                        (Killed::name(me, *key), value)
+                        (&names[*key], value)
                     });
                     assert_eq!(self.store.extend::<[u8], _, _>(values).unwrap(), 20);
                     keys.iter().for_each(|key| end(*key, operation << 1 | 1));
                 }
                 11..14 => {
                     let i = random.below(COUNTERS as u64) as usize;
-                    self.store.fetch_add(counter(i), 1).unwrap();
+                    self.store.fetch_add(&counters[i], 1).unwrap();
                     self.word(me, ADDED).fetch_add(1, Release);
                 }
                 _ if new < NEW => {
@@ -223,6 +226,10 @@ impl Killed {
         let (mut reads, mut contended) = (0, 0);
         let mut last = vec![0; WRITERS * KEYS];
         while !self.stopped() {
+            // A processor is left to those who are to be killed.
+            if reads % 64 == 0 {
+                std::thread::sleep(Duration::from_micros(200));
+            }
             let writer = random.below(WRITERS as u64) as usize;
             let key = random.below(KEYS as u64) as usize;
             let done = self.word(writer, DONE + key).load(Acquire);
@@ -329,6 +336,13 @@ fn kill(process: &mut Process) {
 
 #[test]
 fn writers_killed_at_any_moment_lose_nothing() {
+    for round in 0..scale(1, 4, 400) {
+        eprintln!("round {round}");
+        kill_writers(scale(300, 2500, 2500) as u64);
+    }
+}
+
+fn kill_writers(wanted: u64) {
     let domain = Domain::new("kills");
     let store = stores::options(domain.name()).create("s").unwrap();
     let shared = Shared::new(&domain, EACH + WRITERS * OF_WRITER);
@@ -349,7 +363,6 @@ fn writers_killed_at_any_moment_lose_nothing() {
     };
     let mut random = Random::printed();
     let begin = Instant::now();
-    let wanted = scale(300, 10_000, 1_000_000) as u64;
     let (mut kills, mut early, mut stops, mut next_look) = (0, 0, 0, 50);
     while kills < wanted {
         let first = random.below(WRITERS as u64) as usize;
