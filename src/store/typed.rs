@@ -1,7 +1,8 @@
 //! The typed interface of a store.
 
-use super::attachment::{Attachment, Locked};
+use super::attachment::Attachment;
 use super::iterate::{Entries, StoreIter, StoreKeys};
+use super::locked::Locked;
 use super::lookup::Torn;
 use super::options::StoreOptions;
 use super::scan::{self, Found, Groups};
