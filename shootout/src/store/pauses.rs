@@ -71,7 +71,7 @@ impl Pauses {
 }
 
 /// How long this thread was on a CPU.
-fn ran() -> Duration {
+pub fn ran() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
