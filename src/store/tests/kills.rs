@@ -129,3 +129,38 @@ fn state(scene: &Scene, content: &Content, why: &str) -> usize {
         panic!("{why}: not as before {gone:?}, not as after {odd:?}")
     })
 }
+
+/// Who sleeps on a key is woken by whoever finishes the change.
+#[test]
+fn a_killed_change_is_told_to_those_who_watch() {
+    let yard = Yard::new("store-watch-kills");
+    let key = "watched";
+    let image = yard.image(|store| {
+        store.set::<[u8]>(key, b"old").unwrap();
+        drop(store.watch::<[u8]>(key).unwrap());
+    });
+    let mut rung = 0;
+    for k in 0.. {
+        let name = yard.put(&image);
+        let [store, successor] = [0, 1].map(|_| yard.options().open(&name).unwrap());
+        let hash = store.attachment.key(key.as_bytes()).unwrap().hash;
+        let word = || {
+            let words = &successor.attachment.door().watch;
+            words[hash as usize % words.len()].seen()
+        };
+        let before = word();
+        let outcome = killed_after(k, || store.set::<[u8]>(key, b"new").unwrap());
+        store.attachment.door().lock.word().store(0, Relaxed);
+        drop(successor.attachment.lock().unwrap());
+        let is_new = successor.get::<[u8]>(key).unwrap().as_deref() == Some(b"new");
+        assert!(!is_new || word() != before, "killed before store {k}");
+        rung += u32::from(is_new);
+        drop((store, successor));
+        yard.take(&name);
+        if outcome.is_some() {
+            break;
+        }
+    }
+    // It was so more often than by the whole change.
+    assert!(rung > 5, "{rung}");
+}

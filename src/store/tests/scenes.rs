@@ -27,9 +27,17 @@ pub(super) fn act(store: &Store, text: &str) {
     let values: Vec<_> = words.map(value_of).collect();
     let first = || values[0].clone();
     match operation {
-        "set" => drop(store.set::<[u8]>(first().0, &first().1).unwrap()),
-        "insert_new" => drop(store.insert_new::<[u8]>(first().0, &first().1).unwrap()),
-        "swap" => drop(store.swap::<[u8]>(first().0, &first().1).unwrap()),
+        "set" => {
+            store.set::<[u8]>(first().0, &first().1).unwrap();
+        }
+        "insert_new" => {
+            let stored = store.insert_new::<[u8]>(first().0, &first().1);
+            assert!(stored.unwrap().is_some());
+        }
+        "swap" => {
+            let old = store.swap::<[u8]>(first().0, &first().1);
+            assert!(old.unwrap().is_some());
+        }
         "compare_and_set" => {
             let (key, value) = first();
             let (_, version) = store.get_versioned::<[u8]>(&key).unwrap().unwrap();
@@ -42,10 +50,13 @@ pub(super) fn act(store: &Store, text: &str) {
             let value = (!value.is_empty()).then_some(value);
             store.update::<[u8]>(key, |_| value).unwrap();
         }
-        "add" => drop(store.fetch_add(first().0, 1).unwrap()),
+        "add" => assert_eq!(store.fetch_add(first().0, 1).unwrap(), 0),
         "delete" => assert!(store.delete(first().0).unwrap()),
         "clear" => store.clear().unwrap(),
-        "extend" => drop(store.extend::<[u8], _, _>(values).unwrap()),
+        "extend" => {
+            let count = values.len();
+            assert_eq!(store.extend::<[u8], _, _>(values).unwrap(), count);
+        }
         "split" => {
             let _locked = store.attachment.lock().unwrap();
             store.attachment.table.split().unwrap();

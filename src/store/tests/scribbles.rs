@@ -133,7 +133,7 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
     let yard = Yard::new("store-scribbled");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for case in 0..scale(1_500, 30_000) {
+    for case in 0..scale(800, 12_000) {
         let (before, during) = (random.below(4), random.below(4));
         let name = yard.put(&image);
         let path = yard.file(&name);
@@ -181,7 +181,7 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let yard = Yard::new("store-scribbling");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for _ in 0..scale(150, 3_000) {
+    for _ in 0..scale(80, 1_500) {
         let name = yard.put(&image);
         let path = yard.file(&name);
         let file = File::options().read(true).write(true).open(path).unwrap();
