@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use std::cell::UnsafeCell;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     fn roster(test: &str) -> Arc<Roster> {
         let domain = format!("test-lock-{test}-{}", std::process::id());
@@ -214,6 +215,33 @@ mod tests {
             give_back(&lock);
             assert_eq!(lock.seen(), 0);
         }
+    }
+
+    // Else a dead owner would go unnoticed where signals come quicker than slices end.
+    #[test]
+    #[allow(unsafe_code)]
+    fn signals_do_not_end_a_slice() {
+        let caught = Arc::new(AtomicBool::new(false));
+        let handler = signal_hook::flag::register(libc::SIGUSR2, caught.clone()).unwrap();
+        let (word, slice) = (Futex::default(), 10 * SLICE);
+        let is_over = AtomicBool::new(false);
+        // SAFETY: no more than a question.
+        let sleeper = unsafe { libc::pthread_self() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    std::thread::sleep(SLICE / 10);
+                    // SAFETY: that thread waits for this one to end.
+                    unsafe { libc::pthread_kill(sleeper, libc::SIGUSR2) };
+                }
+            });
+            let start = Instant::now();
+            let woken = word.wait(0, slice);
+            is_over.store(true, Relaxed);
+            assert!(!woken && start.elapsed() >= slice);
+        });
+        signal_hook::low_level::unregister(handler);
+        assert!(caught.load(Relaxed), "there was no signal");
     }
 
     /// What taking and giving back cost, beside the two instructions that they cannot do without.

@@ -30,6 +30,7 @@ mod real {
     use std::io;
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicI32;
+    use std::time::Instant;
 
     impl Futex {
         /// The present value; Relaxed, for [`Futex::wait`].
@@ -64,15 +65,22 @@ mod real {
         }
 
         /// Sleeps while the word is `seen`, at most `timeout`. `false` if the time ran out.
-        /// May return early for no reason.
+        /// May return early for no reason, but not for a signal: those may come so often that time
+        /// would never run out.
         pub(crate) fn wait(&self, seen: u32, timeout: Duration) -> bool {
-            let timeout = rustix::thread::futex::Timespec {
-                tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: timeout.subsec_nanos().into(),
-            };
-            // No PRIVATE flag: the other side is another process.
-            let outcome = futex::wait(&self.0, futex::Flags::empty(), seen, Some(&timeout));
-            outcome != Err(Errno::TIMEDOUT)
+            let start = Instant::now();
+            loop {
+                let left = timeout.saturating_sub(start.elapsed());
+                let left = rustix::thread::futex::Timespec {
+                    tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                    tv_nsec: left.subsec_nanos().into(),
+                };
+                // No PRIVATE flag: the other side is another process.
+                let outcome = futex::wait(&self.0, futex::Flags::empty(), seen, Some(&left));
+                if outcome != Err(Errno::INTR) {
+                    return outcome != Err(Errno::TIMEDOUT);
+                }
+            }
         }
 
         /// Wakes up to `count` sleepers.
@@ -405,7 +413,9 @@ mod model {
         }
 
         pub(crate) fn set(&self, bits: u32) -> u32 {
-            let old = self.word.fetch_or(bits, ordered(Step::SleepAcquire, AcqRel));
+            let old = self
+                .word
+                .fetch_or(bits, ordered(Step::SleepAcquire, AcqRel));
             self.queue.lock().unwrap().newest = old | bits;
             old
         }
