@@ -7,12 +7,12 @@ mod world;
 use super::blocks::Class;
 use super::lookup::Torn;
 use super::scan::{self, Groups};
-use super::table::{Entry, IN_POOL, Table};
+use super::table::{Entry, IN_POOL, MOST_LINKS, Refusal, Table};
 use crate::sync::{Step, run_without};
 use std::collections::BTreeSet;
 use world::{
     A, B, BUCKET, BUCKETS, Contended, Got, Is, Missing, Start, explore, get, key, killed, number,
-    remove, set, try_get,
+    remove, set, try_get, try_set,
 };
 
 /// Gets the entry of key "A", which is there all the time.
@@ -267,6 +267,32 @@ fn all(table: &Table, legible: fn(u64) -> bool) -> Vec<u64> {
     }
     all.sort();
     all
+}
+
+#[test]
+fn a_chain_is_no_longer_than_a_reader_follows_it() {
+    explore(
+        || {
+            let mut start = Start::new(2);
+            let mut last = BUCKETS[0];
+            start.fill(last + 1..=last + 7, 0b100);
+            for _ in 1..MOST_LINKS {
+                last = start.more(last);
+                start.fill(last + 1..=last + 7, 0b100);
+            }
+            last = start.more(last);
+            start.fill(last + 1..=last + 6, 0b100);
+            let run = start.add(BUCKET);
+            start.set(Class::OVERFLOW.next(), run);
+            start.set(Class::OVERFLOW.end(), run + BUCKET);
+            start
+        },
+        |table| {
+            set(table, &key(A, 0), 1);
+            assert_eq!(try_set(table, &key(B, 0), 2), Err(Refusal::Collisions));
+        },
+        |table| assert_ne!(get(table, &key(B, 0)), Contended),
+    );
 }
 
 #[test]

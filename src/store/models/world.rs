@@ -2,10 +2,11 @@
 
 use crate::layout::store_word;
 use crate::store::blocks::Class;
+use crate::store::change::Value;
 use crate::store::lookup::{Probe, Torn};
 use crate::store::memory::{FIRST, OnHeap};
 use crate::store::scan;
-use crate::store::table::{Entry, Key, Sizes, Table, Value, slot_of};
+use crate::store::table::{Entry, Key, Refusal, Sizes, Table, slot_of};
 use crate::sync::kills;
 use loom::thread;
 use std::collections::BTreeSet;
@@ -145,6 +146,10 @@ pub(super) fn find<'a>(table: &'a Table, key: &Key<'_>) -> Option<Entry<'a>> {
 }
 
 pub(super) fn set(table: &Table, key: &Key<'_>, number: u64) {
+    try_set(table, key, number).unwrap();
+}
+
+pub(super) fn try_set(table: &Table, key: &Key<'_>, number: u64) -> Result<u64, Refusal> {
     let bytes = [number.to_ne_bytes(); 2];
     let value = Value {
         type_hash: 0,
@@ -152,7 +157,7 @@ pub(super) fn set(table: &Table, key: &Key<'_>, number: u64) {
         writer: 0,
     };
     let found = find(table, key);
-    table.put(key, found.as_ref(), value, || ()).unwrap();
+    table.put(key, found.as_ref(), value, || ())
 }
 
 pub(super) fn remove(table: &Table, key: &Key<'_>) {
@@ -170,7 +175,7 @@ pub(super) fn explore<R: Ord + Send + 'static>(
     let seen = all.clone();
     let mut model = loom::model::Builder::new();
     // A split and a walk through all take more steps than loom is ready for.
-    model.max_branches = 4000;
+    model.max_branches = 10_000;
     model.check(move || {
         let table = Arc::new(start().table());
         let theirs = table.clone();
