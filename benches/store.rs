@@ -147,11 +147,11 @@ impl Filled {
             filled.store().set(key, &number_of(&key)).expect("set");
         }
         for key in filled.present.keys.iter().take(1000) {
-            let value = filled.store().get::<u64>(key).expect("get");
+            let value = filled.store().get::<i64>(key).expect("get");
             assert_eq!(value, Some(number_of(key)));
         }
         for key in filled.absent.keys.iter().take(1000) {
-            assert_eq!(filled.store().get::<u64>(key).expect("get"), None);
+            assert_eq!(filled.store().get::<i64>(key).expect("get"), None);
         }
         filled
     }
@@ -161,8 +161,9 @@ impl Filled {
     }
 }
 
-fn number_of(key: &Key) -> u64 {
-    u64::from_ne_bytes(key[8..].try_into().expect("8 bytes"))
+/// The value of a key: its number, as what `fetch_add` counts in.
+fn number_of(key: &Key) -> i64 {
+    i64::from_ne_bytes(key[8..].try_into().expect("8 bytes"))
 }
 
 /// Keys, round and round.
@@ -213,17 +214,17 @@ fn calls(criterion: &mut Criterion, count: u64) {
     group.throughput(Throughput::Elements(1));
     let (group, filled) = (&mut group, &mut None);
     call(group, filled, ("get_hit", count), |store, present, _| {
-        store.get::<u64>(present.next()).expect("get")
+        store.get::<i64>(present.next()).expect("get")
     });
     call(group, filled, ("get_miss", count), |store, _, absent| {
-        store.get::<u64>(absent.next()).expect("get")
+        store.get::<i64>(absent.next()).expect("get")
     });
     call(group, filled, ("overwrite", count), |store, present, _| {
         let key = present.next();
         store.set(key, &number_of(key)).expect("set")
     });
     call(group, filled, ("update", count), |store, present, _| {
-        let update = store.update::<u64>(present.next(), |value| Some(value.unwrap_or(0)));
+        let update = store.update::<i64>(present.next(), |value| Some(value.unwrap_or(0)));
         update.expect("update")
     });
     call(
@@ -233,7 +234,7 @@ fn calls(criterion: &mut Criterion, count: u64) {
         |store, present, _| {
             let key = present.next();
             let (value, version) = store
-                .get_versioned::<u64>(key)
+                .get_versioned::<i64>(key)
                 .expect("get")
                 .expect("a value");
             store
@@ -251,17 +252,9 @@ fn calls(criterion: &mut Criterion, count: u64) {
             store.insert_new(key, &number_of(key)).expect("insert")
         },
     );
-    // Of another type, so last: each key's first call turns it into an `i64`.
-    let counters = &mut filled.take();
-    call(
-        group,
-        counters,
-        ("fetch_add", count),
-        |store, present, _| {
-            let key = &present.next()[..15];
-            store.fetch_add(key, 1).expect("add")
-        },
-    );
+    call(group, filled, ("fetch_add", count), |store, present, _| {
+        store.fetch_add(present.next(), 0).expect("add")
+    });
 }
 
 /// The same while another process overwrites as fast as it can.
@@ -278,9 +271,10 @@ fn two_processes(criterion: &mut Criterion, count: u64) {
             beside.get_or_insert_with(start);
             bencher.iter(|| {
                 let key = present.next();
-                match write {
-                    true => own.0.set(key, &number_of(key)).expect("set"),
-                    false => own.0.get::<u64>(key).expect("get").expect("a value"),
+                if write {
+                    own.0.set(key, &number_of(key)).expect("set");
+                } else {
+                    black_box(own.0.get::<i64>(key).expect("get").expect("a value"));
                 }
             });
         });
@@ -299,8 +293,8 @@ fn walks(criterion: &mut Criterion, count: u64) {
         bencher.iter(|| {
             let (all, sum) = filled
                 .store()
-                .iter::<u64>()
-                .fold((0, 0_u64), |(all, sum), entry| {
+                .iter::<i64>()
+                .fold((0, 0_i64), |(all, sum), entry| {
                     (all + 1, sum.wrapping_add(entry.1))
                 });
             assert_eq!(all, count);
@@ -310,7 +304,7 @@ fn walks(criterion: &mut Criterion, count: u64) {
     group.bench_function(BenchmarkId::new("get_all", count), |bencher| {
         let filled = filled.get_or_insert_with(|| Filled::new(count));
         bencher.iter(|| {
-            let all = filled.store().get_all::<u64>().expect("all");
+            let all = filled.store().get_all::<i64>().expect("all");
             assert_eq!(all.len() as u64, count);
             all
         });
@@ -327,7 +321,7 @@ fn attach(criterion: &mut Criterion, count: u64) {
         bencher.iter(|| {
             let store = Own::options().open(&name).expect("open the store");
             store
-                .get::<u64>(present.next())
+                .get::<i64>(present.next())
                 .expect("get")
                 .expect("a value")
         });
@@ -421,6 +415,7 @@ fn watch(criterion: &mut Criterion) {
 }
 
 /// How long each of many inserts takes, which a mean does not tell: a store must not stop to grow.
+/// By the clock, so the longest may be the scheduler's; `shootout/` tells that apart.
 fn insert_histograms() {
     println!("\ninsert, each by itself, ns:    p50      p99    p99.9  longest");
     for count in counts() {

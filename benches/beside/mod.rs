@@ -4,7 +4,7 @@ use std::env;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use ringlane::{Store, StoreOptions};
+use ringlane::Store;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -75,9 +75,8 @@ pub fn work_if_second() {
     let mut roles = Role::ALL.into_iter();
     let (role, _) = roles.find(|&(_, known)| known == role).expect("a role");
     pin(1);
-    let store = StoreOptions::domain(Store::options(), domain)
-        .open(name)
-        .expect("open the store");
+    let store = Store::options().domain(domain).open(name);
+    let store = store.expect("open the store");
     match role {
         Role::Overwrite => overwrite(&store, count.parse().expect("a count")),
         Role::Echo => echo(&store),
@@ -88,7 +87,7 @@ fn overwrite(store: &Store, count: u64) -> ! {
     let keys = keys(0..count, 7);
     ready();
     loop {
-        for (key, value) in keys.iter().zip(0_u64..) {
+        for (key, value) in keys.iter().zip(0_i64..) {
             store.set(key, &value).expect("set");
         }
     }
