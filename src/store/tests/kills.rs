@@ -68,7 +68,7 @@ fn kill_recovery(yard: &Yard, scene: &Scene, left: &[u8], reached: usize, k: u32
     let ((), points) = count(|| lock(&store));
     drop(store);
     yard.take(&name);
-    let step = scale(5, 1) as u32;
+    let step = scale(13, 1) as u32;
     for j in (k % step..points).step_by(step as usize) {
         let why = format!("{why}, and {j} of {points} of the recovery");
         let name = yard.put(left);
@@ -101,8 +101,16 @@ pub(super) fn recover(yard: &Yard, scene: &Scene, name: &str, why: &str) -> usiz
     }
     assert_eq!(content.remove(PROBE), Some(vec![3; 40]), "{why}");
     let is = state(scene, &content, why);
-    assert!(store.delete(PROBE).unwrap());
+    // What the killed one had taken and written is used again.
+    for key in &scene.more {
+        store.set::<[u8]>(key, &[4; 20]).unwrap();
+    }
     store.verify().unwrap_or_else(|e| panic!("{why}: {e}"));
+    for key in scene.more.iter().map(|key| &key[..]).chain([PROBE]) {
+        assert!(store.delete(key).unwrap(), "{why}: {key}");
+    }
+    store.verify().unwrap_or_else(|e| panic!("{why}: {e}"));
+    assert_eq!(content_of(&store), content, "{why}");
     assert_eq!(store.len(), content.len(), "{why}");
     drop(store);
     yard.take(name);

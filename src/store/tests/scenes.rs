@@ -18,6 +18,8 @@ pub(super) struct Scene {
     pub(super) act: String,
     /// What it holds before, and after each of the commits that may be seen.
     pub(super) states: Vec<Content>,
+    /// Keys for a chain in a bucket that is not in the scene.
+    pub(super) more: Vec<String>,
 }
 
 /// Does what `text` says: an operation, and each key with length and bytes of its value.
@@ -97,10 +99,11 @@ impl Stage<'_> {
     fn scene(&mut self, name: &'static str, fill: impl FnOnce(&Store) -> String) {
         let mut text = String::new();
         let mut before = Content::new();
-        let mut order = Vec::new();
+        let (mut order, mut more) = (Vec::new(), Vec::new());
         let image = self.yard.image(|store| {
             text = fill(store);
             before = content_of(store);
+            more = keys_in(store, 9, 2 * BUCKETS, 16);
             order.extend(store.keys().map(|key| String::from_utf8(key).unwrap()));
         });
         let mut states = vec![before];
@@ -130,6 +133,7 @@ impl Stage<'_> {
             image,
             act: text,
             states,
+            more,
         });
     }
 }
