@@ -242,6 +242,13 @@ pub(crate) struct Slot {
     reserved: [AtomicU64; 2],
 }
 
+/// A slot at a generation: who holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) slot: u8,
+    pub(crate) generation: u32,
+}
+
 /// The `runtime` file: what a main and its children tell each other outside of the channels.
 /// The prologue's host role is the main process.
 ///

@@ -19,9 +19,8 @@
 //! A holder that was killed gave nothing back, but the kernel lets its token go only after its last
 //! instruction, and the system call that finds the token free is ordered behind that.
 
-use crate::error::{Error, Result};
-use crate::roster::{Holder, Roster};
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::layout::Holder;
+use crate::sync::{Step, without};
 use crate::sys::{self, Futex};
 use core::time::Duration;
 use std::time::Instant;
@@ -48,44 +47,46 @@ pub(crate) fn owner(word: u32) -> Option<Holder> {
 /// Takes the lock for `me`, the [word](word_of) of a slot of ours, if it is free.
 #[inline(always)]
 pub(crate) fn try_take(lock: &Futex, me: u32) -> bool {
-    let taken = lock.word().compare_exchange(0, me, Acquire, Relaxed);
-    taken.is_ok()
+    lock.exchange(0, me)
 }
 
-/// Takes the lock for `me`, waiting for at most `timeout`.
+/// Takes the lock for `me`, waiting for at most `timeout`. `is_alive` is the death rule.
 ///
 /// # Errors
-/// `LockTimeout`, naming the process that holds it.
+/// Who holds it, if time ran out.
 #[cold]
 #[inline(never)]
-pub(crate) fn wait(lock: &Futex, me: u32, roster: &Roster, timeout: Duration) -> Result<()> {
-    let word = lock.word();
-    let take_free = |mine| word.compare_exchange(0, mine, Acquire, Relaxed).is_ok();
+pub(crate) fn wait(
+    lock: &Futex,
+    me: u32,
+    timeout: Duration,
+    is_alive: impl Fn(Holder) -> bool,
+) -> Result<(), Holder> {
     if sys::several_processors() {
         for _ in 0..LOOKS {
             core::hint::spin_loop();
-            if word.load(Relaxed) == 0 && take_free(me) {
+            if lock.seen() == 0 && lock.exchange(0, me) {
                 return Ok(());
             }
         }
     }
     let start = Instant::now();
-    let mine = me | WAITERS;
+    let mine = if without(Step::StillWaiters) {
+        me
+    } else {
+        me | WAITERS
+    };
     loop {
-        let seen = word.load(Relaxed);
+        let seen = lock.seen();
         if seen & !WAITERS == 0 {
             // Free. The bit alone is what somebody scribbled, and as good as free.
-            if word.compare_exchange(seen, mine, Acquire, Relaxed).is_ok() {
+            if lock.exchange(seen, mine) {
                 return Ok(());
             }
             continue;
         }
         let marked = seen | WAITERS;
-        if seen != marked
-            && word
-                .compare_exchange(seen, marked, Relaxed, Relaxed)
-                .is_err()
-        {
+        if seen != marked && !lock.exchange(seen, marked) {
             continue;
         }
         let left = timeout.saturating_sub(start.elapsed());
@@ -100,18 +101,14 @@ pub(crate) fn wait(lock: &Futex, me: u32, roster: &Roster, timeout: Duration) ->
         let Some(holder) = owner(marked) else {
             continue;
         };
-        if !roster.is_alive(holder) {
-            if word
-                .compare_exchange(marked, mine, Acquire, Relaxed)
-                .is_ok()
-            {
+        if !is_alive(holder) {
+            if lock.exchange(marked, mine) {
                 return Ok(());
             }
             continue;
         }
         if start.elapsed() >= timeout {
-            let pid = roster.pid_of(holder);
-            return Err(Error::LockTimeout { pid });
+            return Err(holder);
         }
     }
 }
@@ -119,14 +116,16 @@ pub(crate) fn wait(lock: &Futex, me: u32, roster: &Roster, timeout: Duration) ->
 /// Gives the lock back, and wakes one who waits.
 #[inline(always)]
 pub(crate) fn give_back(lock: &Futex) {
-    if lock.word().swap(0, Release) & WAITERS != 0 {
+    if lock.reset() & WAITERS != 0 {
         lock.wake(1);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::roster::Roster;
+    use crate::sync::Ordering::{Acquire, Relaxed, Release};
     use std::cell::UnsafeCell;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
@@ -155,7 +154,7 @@ mod tests {
                     let count = &count;
                     for _ in 0..ROUNDS {
                         if !try_take(&lock, me) {
-                            wait(&lock, me, &roster, LONG).unwrap();
+                            wait(&lock, me, LONG, |holder| roster.is_alive(holder)).unwrap();
                         }
                         // SAFETY: we hold the lock.
                         unsafe { *count.0.get() += 1 };
@@ -177,10 +176,8 @@ mod tests {
         for timeout in [0, 1, 25] {
             let timeout = Duration::from_millis(timeout);
             let start = Instant::now();
-            match wait(&lock, me, &roster, timeout) {
-                Err(Error::LockTimeout { pid }) => assert_eq!(pid, std::process::id()),
-                other => panic!("{other:?}"),
-            }
+            let holder = wait(&lock, me, timeout, |holder| roster.is_alive(holder));
+            assert_eq!(holder, Err(roster.me()));
             assert!(start.elapsed() >= timeout);
             assert_eq!(lock.seen() & !WAITERS, me);
         }
@@ -208,7 +205,7 @@ mod tests {
         for word in words {
             lock.word().store(word, Relaxed);
             if !try_take(&lock, me) {
-                wait(&lock, me, &roster, LONG).unwrap();
+                wait(&lock, me, LONG, |holder| roster.is_alive(holder)).unwrap();
             }
             // Others may have slept on a dead owner, and nobody else would wake them.
             assert_eq!(lock.seen(), me | WAITERS, "after {word:#x}");
@@ -263,7 +260,7 @@ mod tests {
                 for _ in 0..TURNS {
                     let lock = core::hint::black_box(&lock);
                     if !try_take(lock, me) {
-                        wait(lock, me, &roster, LONG).unwrap();
+                        wait(lock, me, LONG, |holder| roster.is_alive(holder)).unwrap();
                     }
                     give_back(lock);
                 }
@@ -283,5 +280,84 @@ mod tests {
             "lock and unlock {locked:.1} ns, compare-exchange and swap {two:.1} ns: {:.2} x",
             locked / two
         );
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::run_without;
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+    use std::sync::Arc;
+
+    const DEAD: u32 = 1;
+
+    struct Shared {
+        lock: Futex,
+        /// Loom checks that accesses to it exclude each other.
+        guarded: UnsafeCell<u32>,
+    }
+
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe impl Sync for Shared {}
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe impl Send for Shared {}
+
+    impl Shared {
+        fn change(&self, me: u32, timeout: Duration) {
+            let is_alive = |holder| owner(DEAD) != Some(holder);
+            if !try_take(&self.lock, me) {
+                while wait(&self.lock, me, timeout, is_alive).is_err() {}
+            }
+            self.guarded.with_mut(|_| ());
+            give_back(&self.lock);
+        }
+    }
+
+    /// As many processes take the lock once.
+    fn model(processes: u32, dead: bool) {
+        loom::model(move || {
+            let shared = Arc::new(Shared {
+                lock: Futex::default(),
+                guarded: UnsafeCell::new(0),
+            });
+            let timeout = if dead {
+                assert!(try_take(&shared.lock, DEAD));
+                Duration::ZERO
+            } else {
+                Duration::MAX
+            };
+            let others: Vec<_> = (2..processes + 1)
+                .map(|me| {
+                    let shared = shared.clone();
+                    thread::spawn(move || shared.change(me, timeout))
+                })
+                .collect();
+            shared.change(processes + 1, timeout);
+            for other in others {
+                other.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn processes_exclude_each_other_and_no_wake_is_lost() {
+        model(2, false);
+        model(3, false);
+    }
+
+    #[test]
+    fn one_of_several_takes_over_from_the_dead() {
+        model(2, true);
+    }
+
+    #[test]
+    fn each_step_is_needed() {
+        for step in [Step::TakeAcquire, Step::GiveRelease, Step::StillWaiters] {
+            assert!(run_without(step, || model(3, false)), "{step:?}");
+        }
     }
 }

@@ -17,8 +17,9 @@
 //! compare-exchange of the exact word that was judged, so of two takers one loses, and a taker
 //! killed at any point leaves a word that the death rule can judge.
 
+use crate::layout::Holder;
 use crate::ring::{EPOCH_MASK, Incarnation};
-use crate::roster::{Holder, Roster};
+use crate::roster::Roster;
 use crate::sync::{AtomicU64, Ordering::*, fence};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@
 use crate::domain::{Directory, Place, ROSTER};
 use crate::error::{Error, Result};
 use crate::identity::{self, Proof, boot_id};
-use crate::layout::{Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
+use crate::layout::{Holder, Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
 use crate::segment::{Access, Segment, Size};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sys::{self, ForkCanary};
@@ -53,13 +53,6 @@ pub(crate) struct Roster {
     holder: Holder,
     id: u64,
     canary: ForkCanary,
-}
-
-/// A slot at a generation: who holds something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
-    pub(crate) slot: u8,
-    pub(crate) generation: u32,
 }
 
 /// All rosters of this process: a second handle must not take a second slot, for its own token

@@ -147,6 +147,12 @@ pub(crate) enum Step {
     RingRelease,
     /// if it was by setting bits of it.
     SleepAcquire,
+    /// Who takes the lock sees what was done under it before,
+    TakeAcquire,
+    /// since giving it back is a Release store,
+    GiveRelease,
+    /// and who waited for it leaves the mark that others may wait.
+    StillWaiters,
     /// A reader of the store looks at the slot again,
     SlotAgain,
     /// and at the block's stamp,

@@ -38,8 +38,8 @@ mod real {
             self.0.load(Relaxed)
         }
 
-        /// The word itself, for protocols that keep more than a count in it.
-        #[inline(always)]
+        /// The word itself.
+        #[cfg(test)]
         pub(crate) fn word(&self) -> &crate::sync::AtomicU32 {
             &self.0
         }
@@ -57,6 +57,20 @@ mod real {
         /// Sets bits; Acquire and Release. Gives what the word was.
         pub(crate) fn set(&self, bits: u32) -> u32 {
             self.0.fetch_or(bits, ordered(Step::SleepAcquire, AcqRel))
+        }
+
+        /// Makes it `to` if it is `from`; Acquire. Says whether it was.
+        #[inline(always)]
+        pub(crate) fn exchange(&self, from: u32, to: u32) -> bool {
+            let acquire = ordered(Step::TakeAcquire, Acquire);
+            let taken = self.0.compare_exchange(from, to, acquire, Relaxed);
+            taken.is_ok()
+        }
+
+        /// Makes it 0; Release. Gives what it was.
+        #[inline(always)]
+        pub(crate) fn reset(&self) -> u32 {
+            self.0.swap(0, ordered(Step::GiveRelease, Release))
         }
 
         /// Takes bits away; Relaxed.
@@ -381,7 +395,7 @@ mod real {
 mod model {
     use crate::sync::{AtomicU32, Ordering::*, Step, ordered};
     use core::time::Duration;
-    use loom::thread::{Thread, current, park};
+    use loom::thread::{Thread, current, park, yield_now};
     use std::sync::Mutex;
 
     #[derive(Debug, Default)]
@@ -420,15 +434,36 @@ mod model {
             old
         }
 
+        pub(crate) fn exchange(&self, from: u32, to: u32) -> bool {
+            let acquire = ordered(Step::TakeAcquire, Acquire);
+            let taken = self.word.compare_exchange(from, to, acquire, Relaxed);
+            if taken.is_ok() {
+                self.queue.lock().unwrap().newest = to;
+            }
+            taken.is_ok()
+        }
+
+        pub(crate) fn reset(&self) -> u32 {
+            let old = self.word.swap(0, ordered(Step::GiveRelease, Release));
+            self.queue.lock().unwrap().newest = 0;
+            old
+        }
+
         pub(crate) fn clear(&self, bits: u32) {
             let old = self.word.fetch_and(!bits, Relaxed);
             self.queue.lock().unwrap().newest = old & !bits;
         }
 
-        /// Without a timeout: a lost wake is a deadlock, which loom reports.
-        pub(crate) fn wait(&self, seen: u32, _timeout: Duration) -> bool {
-            // A place for loom to switch, between the caller's second look and the sleep.
-            self.word.load(Relaxed);
+        /// Without a timeout: a lost wake is a deadlock, which loom reports. But time that is up
+        /// already is.
+        pub(crate) fn wait(&self, seen: u32, timeout: Duration) -> bool {
+            if timeout.is_zero() {
+                yield_now();
+                return false;
+            }
+            // A place for loom to switch, between the caller's second look and the sleep. The kernel
+            // looks at the newest value, so the caller sees none that is older afterwards.
+            self.word.fetch_or(0, Relaxed);
             {
                 let mut queue = self.queue.lock().unwrap();
                 if queue.newest != seen {
@@ -440,9 +475,13 @@ mod model {
             true
         }
 
-        pub(crate) fn wake(&self, _count: u32) {
+        pub(crate) fn wake(&self, count: u32) {
             self.word.load(Relaxed);
-            let sleepers = core::mem::take(&mut self.queue.lock().unwrap().sleepers);
+            let sleepers: Vec<_> = {
+                let sleepers = &mut self.queue.lock().unwrap().sleepers;
+                let count = sleepers.len().min(count as usize);
+                sleepers.drain(..count).collect()
+            };
             sleepers.into_iter().for_each(|thread| thread.unpark());
         }
     }
@@ -450,6 +489,11 @@ mod model {
     pub(crate) fn heavy_fence() -> bool {
         crate::sync::fence(SeqCst);
         true
+    }
+
+    /// Nobody spins in a model.
+    pub(crate) fn several_processors() -> bool {
+        false
     }
 }
 

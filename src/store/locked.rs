@@ -28,7 +28,11 @@ impl Attachment {
             if UPDATING.with_borrow(|stores| stores.contains(&self.segment.inode())) {
                 return Err(Error::Reentrant);
             }
-            lock::wait(word, self.me, roster, self.lock_timeout)?;
+            let is_alive = |holder| roster.is_alive(holder);
+            let outcome = lock::wait(word, self.me, self.lock_timeout, is_alive);
+            outcome.map_err(|holder| Error::LockTimeout {
+                pid: roster.pid_of(holder),
+            })?;
         }
         // The compare-exchange and the swap of the lock are kill points like the stores between.
         #[cfg(test)]
