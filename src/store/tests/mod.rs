@@ -1,5 +1,6 @@
 //! What only the inside of a store can show: kills before each of its stores, and damage.
 
+mod chains;
 mod damage;
 mod damages;
 mod kills;
