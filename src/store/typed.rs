@@ -473,7 +473,7 @@ impl Store {
     /// 50 to 300 ns for each key.
     ///
     /// # Errors
-    /// `Decode` if one does not decode.
+    /// `Decode` if one does not decode; `ReadOnly`, for it takes the lock.
     pub fn get_all<T: Message + ?Sized>(&self) -> Result<BTreeMap<Vec<u8>, Owned<T>>> {
         let mut all = Vec::new();
         {

@@ -7,6 +7,8 @@ use super::scenes::chain;
 use crate::error::{Error, Result};
 use crate::layout::{FIRST_BITS, store_word};
 use crate::store::Store;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::kills::{count, killed_after};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -158,6 +160,60 @@ fn a_split_that_never_was_takes_nothing_away() {
         other => panic!("{other:?}"),
     }
     assert_eq!(content_of(&store), content);
+    drop(store);
+    yard.take(&name);
+}
+
+/// After a boot, and so perhaps a power cut, a store is looked at before it is used.
+#[test]
+fn a_store_of_another_boot_is_looked_at_first() {
+    let yard = Yard::new("store-boot");
+    let another_boot = |store: &Store| put(store, store_word!(boot_id), 1);
+    let sound = yard.image(|store| {
+        sound(store);
+        another_boot(store);
+    });
+    let of_boot = |name: &str| {
+        let at = 8 * store_word!(boot_id) as usize;
+        fs::read(yard.file(name)).unwrap()[at..][..8].to_vec()
+    };
+    let name = yard.put(&sound);
+    drop(yard.options().read_only().open(&name).unwrap());
+    assert_eq!(of_boot(&name), 1u64.to_ne_bytes());
+    drop(yard.options().open(&name).unwrap());
+    assert_eq!(of_boot(&name), of_boot("keeper"));
+    yard.take(&name);
+
+    // What is damaged is refused, each time.
+    let damage = &damages()[0];
+    let name = yard.put(&sound);
+    let store = yard.options().open(&name).unwrap();
+    (damage.make)(&store);
+    another_boot(&store);
+    drop(store);
+    for _ in 0..2 {
+        must_name(damage, yard.options().open(&name).map(drop));
+        let reader = yard.options().read_only().open(&name);
+        must_name(damage, reader.map(drop));
+    }
+    yard.take(&name);
+
+    // What was cut short is finished.
+    let name = yard.put(&sound);
+    let store = yard.options().open(&name).unwrap();
+    let points = count(|| store.set::<[u8]>("alone", &[1; 100]).unwrap()).1;
+    let cut = killed_after(points - 3, || {
+        store.set::<[u8]>("alone", &[2; 100]).unwrap()
+    });
+    assert!(cut.is_none());
+    store.attachment.door().lock.word().store(0, Relaxed);
+    another_boot(&store);
+    drop(store);
+    let reader = yard.options().read_only().open(&name);
+    assert!(matches!(reader, Err(Error::Damaged { .. })), "{reader:?}");
+    let store = yard.options().open(&name).unwrap();
+    assert_eq!(store.get::<[u8]>("alone").unwrap(), Some(vec![2; 100]));
+    assert_eq!(store.stats().recoveries, 1);
     drop(store);
     yard.take(&name);
 }
