@@ -26,9 +26,9 @@
 //! A side whose process could not register fences in each send. A sleeper that cannot issue the
 //! barrier leaves `NEEDS_FENCE` in its word, and wakers that read it fence and look again.
 //!
-//! What stays open is a waker killed between taking `PARKED` away and waking. So nobody sleeps
+//! What stays open is a waker killed, or held up, between taking `PARKED` away and waking. So nobody sleeps
 //! longer than a [`SLICE`] at a time; slices that ran out although there was something to do are
-//! counted, and without kills there are none.
+//! counted, and while nobody is killed or held up there are none.
 
 use crate::layout::{Bell, NEEDS_FENCE, PARKED, RingHeader};
 use crate::sync::{Ordering::*, Step, fence, light_fence, without};
