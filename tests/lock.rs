@@ -7,6 +7,8 @@ use common::stores::{self, actor, actor_with, options};
 use common::{Domain, LONG, Process, Random, Shared, hear, play, say, scale, until};
 use ringlane::{CasError, Error, Store};
 use rustix::process::Signal;
+#[cfg(feature = "serde")]
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
@@ -244,6 +246,50 @@ fn threads_of_one_process_exclude_each_other() {
     update.unwrap();
     assert_eq!(store.get::<u64>("sum").unwrap(), Some(1));
     store.verify().unwrap();
+    store.remove().unwrap();
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_decoder_may_not_change_the_store_that_waits_for_it() {
+    thread_local! {
+        static STORE: RefCell<Option<Store>> = const { RefCell::new(None) };
+        static OUTCOMES: RefCell<Vec<Result<(), Error>>> = const { RefCell::new(Vec::new()) };
+    }
+    #[derive(serde::Serialize)]
+    struct Meddler(u64);
+    impl<'de> serde::Deserialize<'de> for Meddler {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let value = u64::deserialize(from)?;
+            STORE.with_borrow(|store| {
+                let outcome = store.as_ref().unwrap().set("other", &value).map(drop);
+                OUTCOMES.with_borrow_mut(|all| all.push(outcome));
+            });
+            Ok(Meddler(value))
+        }
+    }
+    impl ringlane::Message for Meddler {
+        const NAME: &str = "test.Meddler";
+        type Codec = ringlane::Postcard;
+    }
+
+    let domain = Domain::new("meddler");
+    let timeout = Duration::from_millis(50);
+    let options = options(domain.name()).lock_timeout(timeout);
+    let store = options.create("s").unwrap();
+    STORE.set(Some(store.clone()));
+    store.set("key", &Meddler(1)).unwrap();
+    assert_eq!(store.get::<Meddler>("key").unwrap().unwrap().0, 1);
+    assert_eq!(store.swap("key", &Meddler(2)).unwrap().unwrap().0, 1);
+    store.update::<Meddler>("key", |old| old).unwrap();
+    let outcomes = OUTCOMES.take();
+    let refused = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Reentrant));
+    // A reader has no lock; the others do.
+    let [Ok(()), in_swap, in_update] = &outcomes[..] else {
+        panic!("{outcomes:?}");
+    };
+    assert!(refused(in_swap) && refused(in_update), "{outcomes:?}");
+    STORE.take();
     store.remove().unwrap();
 }
 

@@ -378,7 +378,8 @@ impl Attachment {
         self.table.count(store_word!(locked_reads));
         match locked.find(key)? {
             None => Ok(None),
-            Some(entry) => match read(&entry) {
+            // It may be a user's code that decodes.
+            Some(entry) => match locked.lend(|| read(&entry))? {
                 Ok(value) => Ok(Some(value)),
                 Err(Torn) => Err(self.corrupt(Flaw { at: entry.at })),
             },

@@ -167,7 +167,8 @@ impl Store {
         value: &T,
     ) -> Result<Option<Owned<T>>> {
         self.write(key.as_ref(), value, |locked, found, key, bytes| {
-            let old = self.read_found::<T>(key, found.as_ref())?;
+            // Decoding may be a user's code.
+            let old = locked.lend(|| self.read_found::<T>(key, found.as_ref()))??;
             locked.put(key, found.as_ref(), type_of::<T>(), bytes)?;
             Ok(old)
         })
