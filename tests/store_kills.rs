@@ -228,6 +228,7 @@ impl Killed {
         while !self.stopped() {
             // A processor is left to those who are to be killed.
             if reads % 64 == 0 {
+                self.shared.word(READS).fetch_add(64, AcqRel);
                 std::thread::sleep(Duration::from_micros(200));
             }
             let writer = random.below(WRITERS as u64) as usize;
@@ -257,7 +258,6 @@ impl Killed {
                 None => assert!(done & 1 == 0 || pending != done, "{what}"),
             }
         }
-        self.shared.word(READS).fetch_add(reads, AcqRel);
         self.shared.word(CONTENDED).fetch_add(contended, AcqRel);
     }
 
@@ -507,7 +507,12 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
         // Readers never notice.
         assert_eq!(reader.get::<u64>("key").unwrap(), Some(7));
         let killed = Instant::now();
-        kill(&mut holder);
+        // Whether anybody has looked after the dead or not.
+        if round % 2 == 0 {
+            holder.signal(Signal::KILL);
+        } else {
+            kill(&mut holder);
+        }
         store.fetch_add("other", 1).unwrap();
         longest = longest.max(killed.elapsed());
         let mut got: Vec<_> = waiters.iter_mut().map(Process::line).collect();

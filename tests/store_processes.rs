@@ -17,6 +17,7 @@ fn process() {
         "store actor" => stores::act(arguments),
         "writer" => Contest::of(arguments).write(arguments[3].parse().unwrap()),
         "reader" => Contest::of(arguments).read(arguments[3], arguments[4].parse().unwrap()),
+        "hammer" => hammer(arguments[0], arguments[1]),
         "racer" => race(arguments[0], arguments[1], arguments[2].parse().unwrap()),
         "neighbour" => live_elsewhere(arguments[0]),
         other => panic!("{other:?}"),
@@ -111,12 +112,16 @@ impl Contest {
         while self.word(STOP).load(Relaxed) == 0 {
             // No other thread has this version.
             version += (WRITERS * THREADS) as u64;
-            let len = self.lens[random.below(self.lens.len() as u64) as usize];
+            let (own, shared) = self.lens.split_last().unwrap();
+            let len = shared[random.below(shared.len() as u64) as usize];
             match random.below(10) {
                 0..5 => {
                     let turns = (STEADY / WRITERS / THREADS) as u64;
                     let turn = mostly_first(&mut random, turns);
                     let key = turn * WRITERS * THREADS + me;
+                    // The one that all are at has a length of its own, so that its old block soon
+                    // is its new one.
+                    let len = if key == 0 { *own } else { len };
                     fill(&mut value, key as u64, version, len);
                     store.set::<[u8]>(steady(key), &value).unwrap();
                     self.word(STORED + key).store(version, Release);
@@ -292,6 +297,58 @@ fn no_small_value_is_torn_or_missed_or_old() {
 #[test]
 fn no_large_value_is_torn_or_missed_or_old() {
     contest("large", "large", scale(2000, 10_000, 1_000_000));
+}
+
+/// Stores one large value after another under one key.
+fn hammer(domain: &str, path: &str) {
+    let store = stores::options(domain).open("s").unwrap();
+    let shared = Shared::open(path);
+    let mut values = [Vec::new(), Vec::new()];
+    // Two values that are made only once leave no time between two changes.
+    for (value, version) in values.iter_mut().zip(1..) {
+        fill(value, 0, version, 1 << 20);
+    }
+    while shared.word(STOP).load(Relaxed) == 0 {
+        for value in &values {
+            store.set::<[u8]>("hot", value).unwrap();
+        }
+    }
+}
+
+/// A read that loses every race takes the lock, or says so if it may not.
+#[test]
+fn a_value_that_changes_all_the_time_is_read_whole_or_not_at_all() {
+    let domain = Domain::new("hot");
+    let shared = Shared::new(&domain, 1);
+    let store = stores::options(domain.name()).create("s").unwrap();
+    let reader = stores::options(domain.name()).read_only();
+    let reader = reader.open("s").unwrap();
+    let mut value = Vec::new();
+    fill(&mut value, 0, 1, 1 << 20);
+    store.set::<[u8]>("hot", &value).unwrap();
+    let hammer = Process::start("hammer", &[domain.name(), shared.path()]);
+    until(|| store.stats().changes > 100);
+    let (mut reads, mut contended) = (0, 0);
+    let most = scale(500, 20_000, 2_000_000);
+    while reads < most && (reads < most / 10 || contended == 0) {
+        reads += 1;
+        assert!(store.get_into("hot", &mut value).unwrap());
+        version_of(&value, 0);
+        match reader.get_into("hot", &mut value) {
+            Ok(true) => assert!((1..=2).contains(&version_of(&value, 0))),
+            Err(Error::Contended) => contended += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    shared.word(STOP).store(1, Relaxed);
+    hammer.finish();
+    eprintln!(
+        "{reads} reads beside {} changes: {contended} contended, {} with the lock",
+        store.stats().changes,
+        store.stats().locked_reads,
+    );
+    store.verify().unwrap();
+    store.remove().unwrap();
 }
 
 // ---- Making, opening and removing at once.

@@ -388,6 +388,55 @@ fn count_for_ever(domain: &str, path: &str) {
     }
 }
 
+/// Notes the newest number; one that could not be read comes again.
+fn note(last: &Mutex<u64>, value: Result<Option<u64>, Error>) {
+    let value = match value {
+        Err(Error::Contended) => return,
+        value => value.unwrap().unwrap(),
+    };
+    let mut last = last.lock().unwrap();
+    assert!(value >= *last, "{value} after {last}");
+    *last = value;
+}
+
+/// Who may not take the lock loses races against a writer that never rests, and hears of it; it is
+/// told the last value all the same.
+#[test]
+fn a_polling_watcher_outlasts_a_writer_that_never_rests() {
+    let domain = Domain::new("rests");
+    let shared = Shared::new(&domain, 1);
+    let store = options(domain.name()).create("s").unwrap();
+    let reader = options(domain.name()).read_only().open("s").unwrap();
+    let mut told = 0;
+    let mut contended = 0;
+    for _ in 0..scale(5, 100, 10_000) {
+        let last = Arc::new(Mutex::new(0));
+        let counts = Arc::new(Mutex::new((0, 0)));
+        let (their_last, their_counts) = (last.clone(), counts.clone());
+        let watch = reader.watch::<u64>("key").unwrap();
+        let watcher = watch.on_change(move |value| {
+            let mut counts = their_counts.lock().unwrap();
+            counts.0 += 1;
+            counts.1 += u64::from(matches!(value, Err(Error::Contended)));
+            note(&their_last, value);
+        });
+        let mut writer = Process::start("counter", &[domain.name(), shared.path()]);
+        assert_eq!(writer.line(), "counting");
+        std::thread::sleep(Duration::from_millis(100));
+        writer.signal(Signal::KILL);
+        writer.wait();
+        store.fetch_add("other", 1).unwrap();
+        let found = store.get::<u64>("key").unwrap().unwrap();
+        until(|| *last.lock().unwrap() == found);
+        watcher.unwrap().stop().unwrap();
+        let counts = counts.lock().unwrap();
+        told += counts.0;
+        contended += counts.1;
+    }
+    eprintln!("told {told} times, {contended} of them that it was contended");
+    store.remove().unwrap();
+}
+
 /// Nobody takes the lock but the writers, one at a time, and the watcher.
 #[test]
 fn a_writer_killed_at_any_moment_owes_no_wake() {
@@ -402,12 +451,7 @@ fn a_writer_killed_at_any_moment_owes_no_wake() {
         .map(|(store, last)| {
             let last = last.clone();
             let watch = store.watch::<u64>("key").unwrap();
-            watch.on_change(move |value| {
-                let value = value.unwrap().unwrap();
-                let mut last = last.lock().unwrap();
-                assert!(value >= *last, "{value} after {last}");
-                *last = value;
-            })
+            watch.on_change(move |value| note(&last, value))
         })
         .collect();
     let mut random = Random::printed();

@@ -206,7 +206,14 @@ impl<T: Message + ?Sized> Watch<T> {
     /// Sleeps until the version is another or the watch is stopped; `false` if the time ran out.
     fn sleep(&self, deadline: Option<Instant>) -> Result<bool> {
         let attachment = &self.store.attachment;
-        let changed = || Ok::<bool, Error>(self.version()? != self.seen || self.stop.load(Relaxed));
+        let changed = || {
+            let version = match self.version() {
+                // It changes right now, as who may not take the lock finds: the next look tells.
+                Err(Error::Contended) => self.seen,
+                version => version?,
+            };
+            Ok::<bool, Error>(version != self.seen || self.stop.load(Relaxed))
+        };
         loop {
             if changed()? {
                 return Ok(true);
