@@ -138,7 +138,8 @@ impl Stage<'_> {
     }
 }
 
-fn home(store: &Store, key: &str, buckets: u64) -> u64 {
+/// The bucket of a key, of so many.
+pub(super) fn home(store: &Store, key: &str, buckets: u64) -> u64 {
     home_of(store.attachment.key(key.as_bytes()).unwrap().hash, buckets)
 }
 
