@@ -162,7 +162,7 @@ fn a_value_that_follows_one_of_another_type_at_once_is_told() {
     for (watching, longest) in [(&store, 40), (&reader, 6000)] {
         let (watcher, heard) = heard(watching, "key");
         let mut random = Random::printed();
-        for i in 0..scale(100, 10_000, 1_000_000) as u64 {
+        for i in 0..scale(100, 3000, 1_000_000) as u64 {
             store.set("key", "of another type").unwrap();
             let begin = Instant::now();
             let pause = random.micros(longest);
