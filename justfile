@@ -26,6 +26,10 @@ asan:
 bench *args:
     cargo bench {{args}}
 
+# The store beside its rivals, in a workspace of its own: takes minutes, and wants a quiet machine
+shootout *args:
+    cargo run --release --manifest-path shootout/Cargo.toml -- store {{args}}
+
 # What the store's lock costs beside the two instructions that it cannot do without
 bench-lock:
     cargo test --release --lib lock::tests::cost -- --ignored --nocapture

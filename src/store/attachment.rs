@@ -345,9 +345,24 @@ impl Attachment {
         key: &Key<'_>,
         mut read: impl FnMut(&Entry<'_>) -> Result<R, Torn>,
     ) -> Result<Option<R>> {
-        let mut tries = 0;
-        while tries < TRIES {
-            tries += 1;
+        match self.table.find(key) {
+            Probe::Hit(entry) => match read(&entry) {
+                Ok(value) => Ok(Some(value)),
+                Err(Torn) => self.read_again(key, read),
+            },
+            Probe::Miss => Ok(None),
+            Probe::Moved => self.read_again(key, read),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_again<R>(
+        &self,
+        key: &Key<'_>,
+        mut read: impl FnMut(&Entry<'_>) -> Result<R, Torn>,
+    ) -> Result<Option<R>> {
+        for tries in 2..=TRIES {
             match self.table.find(key) {
                 Probe::Hit(entry) => {
                     if let Ok(value) = read(&entry) {

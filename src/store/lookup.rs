@@ -26,7 +26,7 @@
 
 use super::blocks::FREE;
 use super::table::{
-    BLOCK_HEADER, Entry, IN_POOL, Key, MOST_LINKS, Sizes, Table, block_of, home_of,
+    BLOCK_HEADER, Entry, IN_POOL, Key, MOST_LINKS, SLOTS, Sizes, Table, block_of, home_of,
 };
 use crate::sync::{AtomicU64, Ordering::*, Step, fence_of, without};
 
@@ -129,10 +129,18 @@ impl Table {
         while matches != 0 {
             let i = matches.trailing_zeros() as usize;
             matches &= matches - 1;
-            if block_of(words[i]) == 0 {
+            // From the bucket once more: by a number that is not known before, that is quicker than
+            // from what was read of it.
+            let slot = &bucket[i & SLOTS];
+            let slot_word = slot.load(Relaxed);
+            fence_of(Step::SlotsFirst, Acquire);
+            if slot_word >> 36 != tag {
+                return Scan::Moved;
+            }
+            if block_of(slot_word) == 0 {
                 continue;
             }
-            let slot = (at + i as u64, &bucket[i], words[i]);
+            let slot = (at + i as u64, slot, slot_word);
             match self.examine(slot, Some(key)) {
                 Ok(Some(entry)) => return Scan::Hit(entry),
                 Ok(None) => {}

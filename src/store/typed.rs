@@ -300,7 +300,7 @@ impl Store {
         match self.find::<T>(&key)? {
             None => Ok(None),
             Some(Ok(found)) => Ok(Some(found)),
-            Some(Err((unlike, _))) => Err(self.unlike::<T>(&key, unlike)),
+            Some(Err(unlike)) => Err(self.unlike::<T>(&key, unlike.0)),
         }
     }
 
@@ -312,7 +312,7 @@ impl Store {
         let key = self.attachment.key(key)?;
         Ok(self.find::<T>(&key)?.map(|found| match found {
             Ok((value, version)) => (Ok(value), version),
-            Err((unlike, version)) => (Err(self.unlike::<T>(&key, unlike)), version),
+            Err(unlike) => (Err(self.unlike::<T>(&key, unlike.0)), unlike.1),
         }))
     }
 
@@ -571,7 +571,7 @@ impl Store {
         };
         match with_scratch::<T, _>(|scratch| decode::<T>(entry, scratch)) {
             Ok(Ok((value, _))) => Ok(Some(value)),
-            Ok(Err((unlike, _))) => Err(self.unlike::<T>(key, unlike)),
+            Ok(Err(unlike)) => Err(self.unlike::<T>(key, unlike.0)),
             Err(Torn) => Err(self.attachment.corrupt_entry(entry)),
         }
     }

@@ -8,8 +8,9 @@ use crate::words;
 use std::cell::RefCell;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
-/// A value, or why what is there is none, and the version.
-pub(super) type Decoded<T> = Result<(Owned<T>, u64), (Unlike, u64)>;
+/// A value, or why what is there is none, and the version. In a box, which keeps what is handed
+/// from call to call small where all is well.
+pub(super) type Decoded<T> = Result<(Owned<T>, u64), Box<(Unlike, u64)>>;
 
 /// What is there is no `T`.
 pub(super) enum Unlike {
@@ -25,14 +26,19 @@ pub(super) fn decode<T: Message + ?Sized>(
     scratch: &mut Vec<u8>,
 ) -> Result<Decoded<T>, Torn> {
     if entry.type_hash != type_hash::<T>() {
-        let mismatch = Err((Unlike::Type(entry.type_hash), entry.stamp));
-        return entry.is_still().then_some(mismatch).ok_or(Torn);
+        return mismatch(entry).map(Err);
     }
     match T::Codec::decode(InStore(entry), scratch) {
         Ok(value) => Ok(Ok((value, entry.stamp))),
         Err(Fault::Torn) => Err(Torn),
-        Err(Fault::NoValue(why)) => Ok(Err((Unlike::Bytes(why), entry.stamp))),
+        Err(Fault::NoValue(why)) => Ok(Err(Box::new((Unlike::Bytes(why), entry.stamp)))),
     }
+}
+
+#[cold]
+fn mismatch(entry: &Entry<'_>) -> Result<Box<(Unlike, u64)>, Torn> {
+    let unlike = (Unlike::Type(entry.type_hash), entry.stamp);
+    entry.is_still().then(|| Box::new(unlike)).ok_or(Torn)
 }
 
 /// A value in the store, which may change while it is copied: then it is `Torn`.
