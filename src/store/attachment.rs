@@ -22,7 +22,7 @@ use core::time::Duration;
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
-/// A store's file is never smaller, and grows by this.
+/// A store's file is never smaller.
 const LEAST: u64 = 256 << 10;
 
 /// What to make or open.

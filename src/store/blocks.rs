@@ -21,7 +21,7 @@ pub(crate) const MOST_WORDS: u64 = 1 << 27;
 /// New blocks are cut from runs of this many words, or come one by one if they are larger.
 const RUN: u64 = 2048;
 /// A file grows by this much, or by what is needed if that is more.
-const STEP: u64 = 32768;
+const STEP: u64 = 8192;
 const PAGE: u64 = 512;
 /// Pieces and runs begin at a multiple of this: a cache line.
 const LINE: u64 = 8;

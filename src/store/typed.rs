@@ -62,7 +62,7 @@ use std::sync::Arc;
 ///
 /// # Cost
 /// A `get` reads two lines of memory for a small value, a `set` takes a lock. The table grows by
-/// one bucket at a time, the file by 256 KiB, so no call is much longer than the others.
+/// one bucket at a time, the file by 64 KiB, so no call is much longer than the others.
 #[derive(Clone)]
 pub struct Store {
     pub(super) attachment: Arc<Attachment>,
