@@ -7,6 +7,7 @@ use crate::channel::{Mode, Receiver};
 use crate::codec::{Message, Owned};
 use crate::error::{Error, RecvError, Result};
 use crate::roster::Roster;
+use crate::sys::ForkCanary;
 use core::borrow::Borrow;
 use core::fmt;
 use core::time::Duration;
@@ -170,6 +171,7 @@ pub struct Listener<T: Message + ?Sized> {
     running: Arc<Running>,
     wake: Wake,
     thread: Option<JoinHandle<Ended<T>>>,
+    canary: ForkCanary,
 }
 
 /// What a listener's thread leaves: the receiver, unless nobody wants it, and what ended it.
@@ -188,8 +190,11 @@ impl<T: Message + ?Sized> Listener<T> {
     ///
     /// # Errors
     /// `Reentrant` from inside a handler of this listener: it then ends once that handler is done.
-    /// `Stopping` while a child's process exits, when its receivers are given up.
+    /// `Stopping` while a child's process exits, when its receivers are given up; `Forked`.
     pub fn stop(mut self) -> Result<Receiver<T>> {
+        if self.canary.forked() {
+            return Err(Error::Forked);
+        }
         self.running.stop.store(true, Ordering::Release);
         (self.wake)();
         let Ended(receiver, _) = self.ended()?;
@@ -201,8 +206,12 @@ impl<T: Message + ?Sized> Listener<T> {
     ///
     /// # Errors
     /// What ended it, if that was neither `Closed` nor `Stopping`; `Reentrant` from inside a
-    /// handler of this listener.
+    /// handler of this listener; `Forked`.
     pub fn join(mut self) -> Result<()> {
+        if self.canary.forked() {
+            // Its thread did not come along, and would be waited for for ever.
+            return Err(Error::Forked);
+        }
         self.ended()?.1
     }
 
@@ -276,6 +285,7 @@ fn start<T: Message + ?Sized + 'static>(
         receiver.roster_of_runtime(),
     );
     let ours = running.clone();
+    let canary = ForkCanary::new().map_err(|e| Error::io("a listener", e))?;
     let body = move || {
         let _ = ours.thread.set(current());
         let outcome = listen(
@@ -301,6 +311,7 @@ fn start<T: Message + ?Sized + 'static>(
         running,
         wake: Box::new(wake),
         thread: Some(thread),
+        canary,
     })
 }
 

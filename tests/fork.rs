@@ -6,8 +6,8 @@ mod common;
 use common::actor::{self, act};
 use common::{Domain, LONG, Process, hear, play, say, scale, until};
 use ringlane::{
-    Channel, Error, PeerState, Receiver, RecvError, Runtime, SendError, Sender, TryRecvError,
-    TrySendError,
+    Channel, Error, Listener, PeerState, Receiver, RecvError, Runtime, SendError, Sender,
+    TryRecvError, TrySendError,
 };
 use rustix::fs::{major, minor};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open};
@@ -25,6 +25,7 @@ fn process() {
         match role {
             "actor" => act(arguments),
             "handles" => fork_with_handles(domain),
+            "listener" => fork_with_a_listener(domain),
             "in hand" => fork_with_messages_in_hand(domain),
             "lent" => fork_with_a_lent_channel(domain),
             "own" => open_channels_in_a_fork(domain),
@@ -115,6 +116,30 @@ fn a_channel_is_forked(channel: &mut Channel<[u8]>) {
     assert!(matches!(channel.wait_peer(LONG), Err(Error::Forked)));
 }
 
+/// Listens, and forks: the listener's thread does not come along.
+fn fork_with_a_listener(domain: &str) {
+    let mut host = options::<[u8]>(domain).create("heard").unwrap();
+    let (heard, hears) = std::sync::mpsc::channel();
+    let (_sender, receiver) = options::<[u8]>(domain).open("heard").unwrap().split();
+    let mut listener = Some(
+        receiver
+            .on_receive(move |m| heard.send(m).unwrap())
+            .unwrap(),
+    );
+    let mut in_child = |call: fn(Listener<[u8]>) -> Option<Error>| {
+        in_a_fork(|| {
+            let outcome = call(listener.take().unwrap());
+            assert!(matches!(outcome, Some(Error::Forked)), "{outcome:?}");
+        });
+    };
+    in_child(|listener| listener.stop().err());
+    in_child(|listener| listener.join().err());
+    // The parent's goes on, and ends when it is told to.
+    host.send(b"still there".to_vec()).unwrap();
+    assert_eq!(hears.recv().unwrap(), b"still there");
+    drop(listener.take().unwrap().stop().unwrap());
+}
+
 /// Holds a whole channel and two halves, with messages in all directions, and forks.
 fn fork_with_handles(domain: &str) {
     let mut whole = options::<[u8]>(domain).open("whole").unwrap();
@@ -158,6 +183,12 @@ fn fork_with_handles(domain: &str) {
         say("went on");
     }
     hear();
+}
+
+#[test]
+fn a_listener_in_a_fork_answers_forked() {
+    let domain = Domain::new("fork-listener");
+    Process::start("listener", &[domain.name()]).finish();
 }
 
 #[test]
