@@ -52,11 +52,24 @@ pub struct Case {
 
 /// The `main` of a file of cases.
 pub fn main(cases: Cases) {
+    hear_signals();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(case) = Case::parse(&arguments) {
         case.play(cases);
     } else {
         watch(cases, &arguments);
+    }
+}
+
+/// Who runs in the background of a shell begins with SIGINT ignored, and what these tests start
+/// would, too.
+fn hear_signals() {
+    // Not again in what the cases start: how they began is what some of them are about.
+    if std::env::var_os(MARK).is_none() {
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: what the system does by default runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
 }
 
