@@ -56,7 +56,9 @@ fn what_cannot_be_mapped_is_refused_and_the_rest_is_read() {
     store.set("first", "here").unwrap();
     let mut other = Process::start("limited", &[domain.name()]);
     let reach: u64 = other.line().parse().unwrap();
-    assert!(reach < 64 << 20, "{reach} bytes mapped");
+    // The process may have given some of its own back meanwhile.
+    let all = u64::from(VALUES) * VALUE as u64;
+    assert!(reach < all, "{reach} bytes mapped");
     assert_eq!(
         store.get::<str>("second").unwrap().as_deref(),
         Some("also here")
