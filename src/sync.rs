@@ -68,18 +68,24 @@ pub(crate) mod kills {
     struct Killed;
 
     pub(crate) fn kill_point() {
+        if is_killed_here() {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// A kill point in a destructor, where an unwind would leak what its caller returns: `true` if
+    /// it is to do nothing more, as a dead process does not. What follows unwinds at its next store.
+    pub(crate) fn is_killed_here() -> bool {
         match STORES_LEFT.get() {
             u32::MAX => {}
             0 if FOR_GOOD.get() => {
                 let me = rustix::process::getpid();
                 let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
             }
-            0 => {
-                KILLED.set(true);
-                resume_unwind(Box::new(Killed))
-            }
+            0 => KILLED.set(true),
             n => STORES_LEFT.set(n - 1),
         }
+        KILLED.get()
     }
 
     /// Runs `f`, killed before its store number `stores`. `None` if it was.
@@ -87,18 +93,19 @@ pub(crate) mod kills {
         STORES_LEFT.set(stores);
         let outcome = catch_unwind(AssertUnwindSafe(f));
         STORES_LEFT.set(u32::MAX);
-        KILLED.set(false);
+        let killed = KILLED.replace(false);
         match outcome {
-            Ok(value) => Some(value),
+            Ok(value) => (!killed).then_some(value),
             Err(payload) if payload.is::<Killed>() => None,
             Err(payload) => resume_unwind(payload),
         }
     }
 
-    /// Whether this thread is being unwound by a kill: what a guard would do then, a dead process
-    /// does not.
-    pub(crate) fn is_killed() -> bool {
-        KILLED.get()
+    /// Unwinds what a kill in a destructor left running.
+    pub(crate) fn stay_dead() {
+        if KILLED.get() {
+            resume_unwind(Box::new(Killed));
+        }
     }
 
     /// Runs `f`, and says how many kill points it passed.

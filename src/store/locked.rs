@@ -22,6 +22,8 @@ impl Attachment {
         if self.canary.forked() {
             return Err(Error::Forked);
         }
+        #[cfg(test)]
+        crate::sync::kills::stay_dead();
         let roster = self.roster.as_ref().ok_or(Error::ReadOnly)?;
         let word = &self.door().lock;
         if !lock::try_take(word, self.me) {
@@ -145,11 +147,9 @@ impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
         #[cfg(test)]
-        if crate::sync::kills::is_killed() {
+        if crate::sync::kills::is_killed_here() {
             return;
         }
-        #[cfg(test)]
-        crate::sync::kills::kill_point();
         // A fork inherits the guard, but not the lock.
         if !self.0.canary.forked() {
             lock::give_back(&self.0.door().lock);
