@@ -131,8 +131,12 @@ fn a_full_store_says_so_and_stays_as_it_is() {
             .create("s")
             .unwrap();
         let value = vec![3; len];
-        let error = (0u32..).find_map(|i| store.set::<[u8]>(i.to_ne_bytes(), &value).err());
-        match error.unwrap() {
+        // Another key may still fit, where this one's bucket is full and there is none to add.
+        let (new, error) = (0u32..)
+            .map(u32::to_ne_bytes)
+            .find_map(|key| Some((key, store.set::<[u8]>(key, &value).err()?)))
+            .unwrap();
+        match error {
             Error::NoSpace { path, needed, free } => {
                 assert_eq!(path, domain.path().display().to_string());
                 assert!(needed > 0 && needed > free, "{needed} of {free}");
@@ -142,23 +146,21 @@ fn a_full_store_says_so_and_stays_as_it_is() {
         let before = (content(&store), store.stats().changes);
         assert!(before.0.len() * (len + 48) > 500_000, "{}", before.0.len());
         for (call, outcome) in [
-            ("set", store.set::<[u8]>("new", &value).map(|_| ())),
+            ("set", store.set::<[u8]>(new, &value).map(|_| ())),
             (
                 "insert_new",
-                store.insert_new::<[u8]>("new", &value).map(|_| ()),
+                store.insert_new::<[u8]>(new, &value).map(|_| ()),
             ),
-            ("swap", store.swap::<[u8]>("new", &value).map(|_| ())),
+            ("swap", store.swap::<[u8]>(new, &value).map(|_| ())),
             (
                 "update",
                 store
-                    .update::<[u8]>("new", |_| Some(value.clone()))
+                    .update::<[u8]>(new, |_| Some(value.clone()))
                     .map(|_| ()),
             ),
             (
                 "extend",
-                store
-                    .extend::<[u8], _, _>([("new", &value[..])])
-                    .map(|_| ()),
+                store.extend::<[u8], _, _>([(new, &value[..])]).map(|_| ()),
             ),
         ] {
             assert!(
