@@ -76,32 +76,31 @@ pub trait Codec<T: ?Sized>: sealed::Sealed + 'static {
 }
 
 /// The bytes of one message, in shared memory: a record of a ring, or a value in a store. They are
-/// copied, and what is made of them is made of the copy.
+/// copied once, and what is made of them is made of the copy.
 #[doc(hidden)]
 pub trait Source {
     /// Says that the bytes are no value, or that they changed while they were copied.
     type Error;
 
-    fn len(&self) -> usize;
-
-    /// The value, if the bytes are one.
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Self::Error>;
+    /// The value that the bytes are. It is moved once, to where the caller of `recv` or `get` wants
+    /// it, if this is the last thing that a codec does.
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(self) -> Result<T, Self::Error>;
 
     /// Appends all bytes to `out`.
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), Self::Error>;
+    fn append(self, out: &mut Vec<u8>) -> Result<(), Self::Error>;
 
     /// The bytes are no value of the type.
-    fn undecodable(&self, why: String) -> Self::Error;
+    fn undecodable(why: String) -> Self::Error;
 }
 
-fn to_vec<S: Source>(source: &S) -> Result<Vec<u8>, S::Error> {
+fn to_vec<S: Source>(source: S) -> Result<Vec<u8>, S::Error> {
     let mut bytes = Vec::new();
     source.append(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(any(feature = "serde", feature = "bytemuck"))]
-fn refill<S: Source>(scratch: &mut Vec<u8>, source: &S) -> Result<(), S::Error> {
+fn refill<S: Source>(scratch: &mut Vec<u8>, source: S) -> Result<(), S::Error> {
     scratch.clear();
     source.append(scratch)
 }
@@ -127,18 +126,18 @@ where
 
     #[inline(always)]
     fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<T, S::Error> {
-        match source.read()? {
-            Some(value) => Ok(value),
-            None => Err(no_value(&source, size_of::<T>())),
-        }
+        source.read()
     }
 }
 
+/// That `len` bytes are no value of a type of `size` bytes.
 #[cold]
-fn no_value<S: Source>(source: &S, size: usize) -> S::Error {
-    source.undecodable(match source.len() {
-        len if len != size => format!("{len} bytes, and the type has {size}"),
-        _ => "the bytes are no value of the type".to_string(),
+#[inline(never)]
+pub(crate) fn no_value<S: Source>(len: usize, size: usize) -> S::Error {
+    S::undecodable(if len == size {
+        "the bytes are no value of the type".to_string()
+    } else {
+        format!("{len} bytes, and the type has {size}")
     })
 }
 
@@ -164,7 +163,7 @@ impl Codec<[u8]> for Raw {
 
     #[inline]
     fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<Vec<u8>, S::Error> {
-        to_vec(&source)
+        to_vec(source)
     }
 }
 
@@ -181,7 +180,7 @@ impl Codec<str> for Raw {
 
     #[inline]
     fn decode<S: Source>(source: S, _: &mut Vec<u8>) -> Result<String, S::Error> {
-        String::from_utf8(to_vec(&source)?).map_err(|e| source.undecodable(e.to_string()))
+        String::from_utf8(to_vec(source)?).map_err(|e| S::undecodable(e.to_string()))
     }
 }
 
@@ -226,9 +225,9 @@ where
 
     #[inline]
     fn decode<S: Source>(source: S, scratch: &mut Vec<u8>) -> Result<T, S::Error> {
-        refill(scratch, &source)?;
+        refill(scratch, source)?;
         let value = bytemuck::checked::try_pod_read_unaligned(scratch);
-        value.map_err(|e| source.undecodable(e.to_string()))
+        value.map_err(|e| S::undecodable(e.to_string()))
     }
 }
 
@@ -279,14 +278,14 @@ where
     }
 
     fn decode<S: Source>(source: S, scratch: &mut Vec<u8>) -> Result<T, S::Error> {
-        refill(scratch, &source)?;
+        refill(scratch, source)?;
         match postcard::take_from_bytes(scratch) {
             Ok((value, [])) => Ok(value),
             Ok((_, rest)) => {
                 let why = format!("{} bytes are left over", rest.len());
-                Err(source.undecodable(why))
+                Err(S::undecodable(why))
             }
-            Err(e) => Err(source.undecodable(e.to_string())),
+            Err(e) => Err(S::undecodable(e.to_string())),
         }
     }
 }

@@ -95,10 +95,15 @@ impl News {
     #[inline(always)]
     pub(crate) fn arrived(&mut self, ring: &RingHeader) -> bool {
         let news = ring.sleepers.news.load(Acquire);
-        core::mem::replace(&mut self.0, news) != news
+        let arrived = news != self.0;
+        if arrived {
+            self.0 = news;
+        }
+        arrived
     }
 
     /// Whether there is something new, without taking note of it.
+    #[inline(always)]
     pub(crate) fn pending(self, ring: &RingHeader) -> bool {
         ring.sleepers.news.load(Acquire) != self.0
     }
@@ -220,6 +225,66 @@ impl Spinner {
             }
             if start.elapsed() >= Self::WHOLE {
                 return false;
+            }
+        }
+    }
+}
+
+/// Falling behind on purpose, while it pays.
+///
+/// An end that follows the other closely meets it on every cache line: each line then crosses once
+/// for every message on it, one after the other. An end that lets the other get ahead finds many
+/// lines, which cross side by side. So when a receiver runs empty in the middle of a stream, or a
+/// sender full, it first looks away for a while (a microsecond; less for a small ring, which would
+/// run full, or empty, meanwhile).
+///
+/// Whether it is a stream is found out by trying: if what was there afterwards was more than a few
+/// messages, it was worth it. If not, as in a dialogue, where nothing comes until we answer, the
+/// next try is twice as many waits away.
+#[derive(Clone, Debug)]
+#[cfg(not(loom))]
+pub(crate) struct Slip {
+    pauses: u32,
+    /// Messages counted at the last wait.
+    counted: u64,
+    /// Waits until the next try, and how many they were from the last.
+    left: u32,
+    distance: u32,
+}
+
+#[cfg(not(loom))]
+impl Slip {
+    const WORTH: u64 = 4;
+    const FARTHEST: u32 = 1024;
+
+    pub(crate) fn new(spins: bool, capacity: u64) -> Self {
+        let pauses = (capacity >> 12).min(64) as u32;
+        Slip {
+            pauses: if spins { pauses } else { 0 },
+            counted: 0,
+            left: 0,
+            distance: 1,
+        }
+    }
+
+    /// To be called when there is nothing to do, with the number of messages so far.
+    pub(crate) fn slip(&mut self, count: u64) {
+        let run = count.wrapping_sub(self.counted);
+        self.counted = count;
+        if self.left == 0 {
+            // The last wait was a try.
+            let paid = run >= Self::WORTH;
+            self.distance = if paid {
+                1
+            } else {
+                (2 * self.distance).min(Self::FARTHEST)
+            };
+            self.left = self.distance;
+        }
+        self.left -= 1;
+        if self.left == 0 {
+            for _ in 0..self.pauses {
+                core::hint::spin_loop();
             }
         }
     }

@@ -1,20 +1,18 @@
 //! Copying bytes into and out of shared words.
 //!
 //! The obligation of the `unsafe` here: the caller vouches for the words, which lie in memory that
-//! other processes may change at any time; the private side is an ordinary slice. Small copies go
-//! word by word with Relaxed atomics, which is defined whatever the other side does. Large ones use
-//! one string instruction on x86-64: it is opaque to the compiler, so there is no data race for it
-//! to reason from; bytes that do change meanwhile come out as some mixture, and what is read is
-//! checked after it was copied, never before.
+//! other processes may change at any time; the private side is an ordinary slice. The shared side is
+//! touched by Relaxed atomics, which is defined whatever the other side does, or, on x86-64, by
+//! instructions that the compiler does not see through, so there is no data race for it to reason
+//! from: moves of 16 bytes, and for large copies the `memcpy` of the system's libc. Bytes that do
+//! change meanwhile come out as some mixture; what is read is checked after it was copied, never
+//! before.
 #![allow(unsafe_code)]
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
-
-/// From this many bytes on, the string instruction beats the word loop.
-const LARGE: usize = 1024;
 
 /// Copies `bytes` to the words at `to`. The rest of the last word becomes zero, or stays as it was
 /// if the copy was a large one.
@@ -24,24 +22,31 @@ const LARGE: usize = 1024;
 /// writable during the call, and to which all other references are to atomics.
 #[inline(always)]
 pub(crate) unsafe fn copy_in(bytes: &[u8], to: NonNull<AtomicU64>) {
-    if cfg!(all(target_arch = "x86_64", not(miri), not(loom))) && bytes.len() >= LARGE {
-        // SAFETY: both sides are good for `bytes.len()` bytes, as the caller vouches.
-        unsafe { string_copy(bytes.as_ptr(), to.as_ptr().cast(), bytes.len()) };
+    let len = bytes.len();
+    let from = bytes.as_ptr();
+    if len >= wide::LARGE {
+        // SAFETY: both sides are good for `len` bytes, as the caller vouches.
+        unsafe { wide::copy(from, to.as_ptr().cast(), len) };
         return;
     }
-    let chunks = bytes.chunks_exact(8);
-    let rest = chunks.remainder();
-    for (i, chunk) in chunks.enumerate() {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        // SAFETY: word i lies within the words that the caller vouches for.
-        unsafe { to.add(i).as_ref() }.store(u64::from_ne_bytes(word), Relaxed);
+    let mut done = 0;
+    while wide::MOVES && len - done >= 16 {
+        // SAFETY: 16 bytes from `done` on lie within both sides.
+        unsafe { wide::store(to.as_ptr().cast::<u8>().add(done), from.add(done)) };
+        done += 16;
     }
-    if !rest.is_empty() {
+    while len - done >= 8 {
+        // SAFETY: 8 bytes from `done` on lie within the slice; a private, unaligned read.
+        let word = unsafe { from.add(done).cast::<u64>().read_unaligned() };
+        // SAFETY: word done / 8 lies within the words that the caller vouches for.
+        unsafe { to.add(done / 8).as_ref() }.store(word, Relaxed);
+        done += 8;
+    }
+    if done < len {
         let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
+        last[..len - done].copy_from_slice(&bytes[done..]);
         // SAFETY: the length is rounded up to whole words, so the last partial word is there too.
-        unsafe { to.add(bytes.len() / 8).as_ref() }.store(u64::from_ne_bytes(last), Relaxed);
+        unsafe { to.add(done / 8).as_ref() }.store(u64::from_ne_bytes(last), Relaxed);
     }
 }
 
@@ -117,54 +122,60 @@ pub(crate) unsafe fn fill(from: NonNull<AtomicU64>, skip: usize, out: &mut [u8])
 /// readable during the call, and to which all other references are to atomics.
 #[inline(always)]
 pub(crate) unsafe fn copy_out(from: NonNull<AtomicU64>, out: &mut [MaybeUninit<u8>]) {
-    if cfg!(all(target_arch = "x86_64", not(miri), not(loom))) && out.len() >= LARGE {
-        // SAFETY: both sides are good for `out.len()` bytes, as the caller vouches.
-        unsafe { string_copy(from.as_ptr().cast(), out.as_mut_ptr().cast(), out.len()) };
-        return;
-    }
     let len = out.len();
     let to: *mut u8 = out.as_mut_ptr().cast();
-    for i in 0..len / 8 {
-        // SAFETY: word i lies within the words that the caller vouches for.
-        let word = unsafe { from.add(i).as_ref() }.load(Relaxed);
-        // SAFETY: bytes 8i..8i+8 lie within `out`; a private, unaligned write.
-        unsafe { to.add(8 * i).cast::<u64>().write_unaligned(word) };
+    if len >= wide::LARGE {
+        // SAFETY: both sides are good for `len` bytes, as the caller vouches.
+        unsafe { wide::copy(from.as_ptr().cast(), to, len) };
+        return;
     }
-    if len % 8 != 0 {
+    let mut done = 0;
+    while wide::MOVES && len - done >= 16 {
+        // SAFETY: 16 bytes from `done` on lie within both sides.
+        unsafe { wide::load(from.as_ptr().cast::<u8>().add(done), to.add(done)) };
+        done += 16;
+    }
+    while len - done >= 8 {
+        // SAFETY: word done / 8 lies within the words that the caller vouches for.
+        let word = unsafe { from.add(done / 8).as_ref() }.load(Relaxed);
+        // SAFETY: 8 bytes from `done` on lie within `out`; a private, unaligned write.
+        unsafe { to.add(done).cast::<u64>().write_unaligned(word) };
+        done += 8;
+    }
+    if done < len {
         // SAFETY: the length is rounded up to whole words, so the last partial word is there too.
-        let last = unsafe { from.add(len / 8).as_ref() }
-            .load(Relaxed)
-            .to_ne_bytes();
-        let done = len & !7;
-        for (at, byte) in last.iter().enumerate().take(len - done) {
-            // SAFETY: done + at < len.
-            unsafe { to.add(done + at).write(*byte) };
+        let last = unsafe { from.add(done / 8).as_ref() }.load(Relaxed);
+        for (to, byte) in out[done..].iter_mut().zip(last.to_ne_bytes()) {
+            to.write(byte);
         }
     }
 }
 
-/// Reads the value that lies in the first `size_of::<T>()` bytes at `from`: copies them, then
-/// checks the private copy. `None` if they are no `T`.
+/// Reads the value that lies in the first `size_of::<T>()` bytes at `from`: copies them, says so
+/// by `copied`, then checks the private copy. What `otherwise` gives if they are no `T`.
 ///
 /// # Safety
 /// As for [`copy_out`], with `size_of::<T>()` bytes.
 #[inline(always)]
-pub(crate) unsafe fn read<T: TryFromBytes + KnownLayout + Immutable>(
+pub(crate) unsafe fn read<T: TryFromBytes + KnownLayout + Immutable, E>(
     from: NonNull<AtomicU64>,
-) -> Option<T> {
+    copied: impl FnOnce(),
+    otherwise: impl FnOnce() -> E,
+) -> Result<T, E> {
     let mut value = MaybeUninit::<T>::uninit();
     let size = size_of::<T>();
     // SAFETY: a `MaybeUninit<T>` is `size` bytes that may be uninitialised.
     let raw = unsafe { core::slice::from_raw_parts_mut(value.as_mut_ptr().cast(), size) };
     // SAFETY: the caller vouches for `size` bytes at `from`.
     unsafe { copy_out(from, raw) };
+    copied();
     // SAFETY: `copy_out` initialised all `size` bytes.
     let bytes = unsafe { core::slice::from_raw_parts(value.as_ptr().cast::<u8>(), size) };
     if T::try_ref_from_bytes(bytes).is_err() {
-        return None;
+        return Err(otherwise());
     }
     // SAFETY: the bytes are those of a valid `T`, as just checked, and lie in `T`'s own place.
-    Some(unsafe { value.assume_init() })
+    Ok(unsafe { value.assume_init() })
 }
 
 /// Appends `len` bytes at `from` to `out`.
@@ -198,31 +209,99 @@ pub(crate) fn append_words(from: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
 /// # Panics
 /// If there are too few words.
 #[inline(always)]
-pub(crate) fn read_words<T: TryFromBytes + KnownLayout + Immutable>(
+pub(crate) fn read_words<T: TryFromBytes + KnownLayout + Immutable, E>(
     from: &[AtomicU64],
-) -> Option<T> {
+    otherwise: impl FnOnce() -> E,
+) -> Result<T, E> {
     assert!(size_of::<T>().div_ceil(8) <= from.len());
     // SAFETY: as above.
-    unsafe { read(NonNull::from(from).cast()) }
+    unsafe { read(NonNull::from(from).cast(), || (), otherwise) }
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Asks for the line at `at` to be brought near, to be written.
 #[inline(always)]
-unsafe fn string_copy(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller vouches for `len` bytes on both sides; the direction flag is clear, as
-    // the ABI has it.
+pub(crate) fn prefetch_for_write(at: NonNull<AtomicU64>) {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: it changes nothing, wherever it points.
     unsafe {
-        core::arch::asm!(
-            "rep movsb",
-            inout("rcx") len => _,
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            options(nostack, preserves_flags),
-        );
+        core::arch::asm!("prefetchw [{}]", in(reg) at.as_ptr(), options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+    let _ = at;
+}
+
+/// Copies that the compiler does not see through.
+#[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+mod wide {
+    use core::arch::asm;
+    use core::arch::x86_64::__m128i;
+
+    pub(super) const MOVES: bool = true;
+    /// From this many bytes on, a call of `memcpy` costs less than moves in a loop.
+    pub(super) const LARGE: usize = 2048;
+
+    /// Moves 16 bytes from private to shared memory.
+    ///
+    /// # Safety
+    /// Both are good for 16 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn store(to: *mut u8, from: *const u8) {
+        // SAFETY: the caller vouches for both sides.
+        unsafe {
+            asm!(
+                "movq {value}, [{from}]",
+                "movhps {value}, [{from} + 8]",
+                "movups [{to}], {value}",
+                value = out(xmm_reg) _,
+                from = in(reg) from,
+                to = in(reg) to,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Moves 16 bytes from shared to private memory.
+    ///
+    /// # Safety
+    /// Both are good for 16 bytes.
+    #[inline(always)]
+    pub(super) unsafe fn load(from: *const u8, to: *mut u8) {
+        let value: __m128i;
+        // SAFETY: the caller vouches for both sides.
+        unsafe {
+            asm!("movups {}, [{}]", out(xmm_reg) value, in(reg) from, options(nostack, preserves_flags, readonly));
+            to.cast::<__m128i>().write_unaligned(value);
+        }
+    }
+
+    /// Copies `len` bytes, of which either side may be shared.
+    ///
+    /// # Safety
+    /// Both are good for `len` bytes and do not overlap.
+    #[inline(always)]
+    pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+        // SAFETY: the caller vouches for both sides; the call is made as the C ABI has it, and `asm`
+        // without `nostack` aligns the stack for it.
+        unsafe {
+            asm!(
+                "call {memcpy}@PLT",
+                memcpy = sym libc::memcpy,
+                inout("rdi") to => _,
+                inout("rsi") from => _,
+                inout("rdx") len => _,
+                clobber_abi("C"),
+            );
+        }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn string_copy(_: *const u8, _: *mut u8, _: usize) {
-    unreachable!("copies are by word on this architecture")
+/// All copies go by word.
+#[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
+mod wide {
+    pub(super) const MOVES: bool = false;
+    pub(super) const LARGE: usize = usize::MAX;
+
+    pub(super) unsafe fn store(_: *mut u8, _: *const u8) {}
+    pub(super) unsafe fn load(_: *const u8, _: *mut u8) {}
+    pub(super) unsafe fn copy(_: *const u8, _: *mut u8, _: usize) {}
 }

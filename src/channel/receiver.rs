@@ -1,8 +1,8 @@
 //! The receiving half: the next record, and what to say when there is none.
 
 use super::{Held, Mode, OneThread, PeerState, Stats, Wait, deadline_in};
-use crate::codec::{Codec, Message, Owned, Source};
-use crate::doorbell::{self, News, SLICE, Slept, Spinner};
+use crate::codec::{Codec, Message, Owned, Source, no_value};
+use crate::doorbell::{self, News, SLICE, Slept, Slip, Spinner};
 use crate::error::{Error, RecvError, Result, TryRecvError};
 use crate::ring::{Consumer, Incarnation, Peek, Record};
 use crate::role::State;
@@ -10,6 +10,7 @@ use crate::roster::Roster;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::fmt;
+use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -47,6 +48,7 @@ pub struct Receiver<T: Message + ?Sized> {
     gate: Gate,
     wait: Wait,
     spinner: Spinner,
+    slip: Slip,
     scratch: Vec<u8>,
     /// Epoch of the peer whose messages we expect; 0 while we know of none.
     known: u32,
@@ -70,10 +72,10 @@ enum Gate {
     Corrupt,
 }
 
-/// The spinner for a way of waiting. On a machine with a single processor spinning only keeps the
-/// other side from running. That we may use only one ourselves says nothing: the peer has its own.
-pub(super) fn spinner(wait: Wait) -> Spinner {
-    Spinner::new(sys::several_processors() && wait != Wait::Sleep)
+/// Whether to spin. On a machine with a single processor spinning only keeps the other side from
+/// running. That we may use only one ourselves says nothing: the peer has its own.
+pub(super) fn spins(wait: Wait) -> bool {
+    sys::several_processors() && wait != Wait::Sleep
 }
 
 impl<T: Message + ?Sized> Receiver<T> {
@@ -88,13 +90,15 @@ impl<T: Message + ?Sized> Receiver<T> {
             consumer.expect(earlier);
         }
         let news = News::none(consumer.ring().header());
+        let slip = Slip::new(spins(wait), consumer.ring().capacity());
         Ok(Receiver {
             consumer,
             canary: attachment.roster().canary(),
             fences: !sys::barrier().registered,
             gate: Gate::Fresh,
             wait,
-            spinner: spinner(wait),
+            spinner: Spinner::new(spins(wait)),
+            slip,
             scratch: Vec::new(),
             known,
             told_dead: 0,
@@ -117,11 +121,10 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// an end that only allows listening; `Forked`, `Corrupt`.
     #[inline]
     pub fn recv(&mut self) -> Result<Owned<T>, RecvError> {
-        let record = match self.ready()? {
-            Some(record) => record,
-            None => self.wait_for_record(None).map_err(without_deadline)?,
-        };
-        self.take(record)
+        match self.usual() {
+            Some(record) => self.take(record),
+            None => self.recv_slowly(),
+        }
     }
 
     /// Receives the next message if there is one now.
@@ -131,9 +134,9 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// nothing, at most ten times a second.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Owned<T>, TryRecvError> {
-        match self.ready_or_why()? {
-            Some(record) => Ok(self.take(record)?),
-            None => Err(TryRecvError::Empty),
+        match self.usual() {
+            Some(record) => self.take(record),
+            None => self.try_recv_slowly(),
         }
     }
 
@@ -142,11 +145,8 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// # Errors
     /// `Empty` if there still was none then, or as [`recv`](Self::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Owned<T>, TryRecvError> {
-        let record = match self.ready()? {
-            Some(record) => record,
-            None => self.wait_for_record(deadline_in(timeout))?,
-        };
-        Ok(self.take(record)?)
+        let record = self.next(Some(timeout))?;
+        self.take(record)
     }
 
     /// Appends up to `max` messages to `out`: waits for the first, and takes what else is there.
@@ -168,7 +168,8 @@ impl<T: Message + ?Sized> Receiver<T> {
             let Peek::Record(record) = self.consumer.peek() else {
                 break;
             };
-            match self.decode(record) {
+            let received = Received::<RecvError>::new(&self.consumer, record);
+            match T::Codec::decode(received, &mut self.scratch) {
                 Ok(value) => out.push(value),
                 Err(_) => break,
             }
@@ -218,9 +219,9 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// # Errors
     /// As [`recv`](Self::recv), but for `Decode`.
     pub fn recv_ref(&mut self) -> Result<RecvRef<'_, T>, RecvError> {
-        let record = match self.ready()? {
+        let record = match self.usual() {
             Some(record) => record,
-            None => self.wait_for_record(None).map_err(without_deadline)?,
+            None => self.next(None).map_err(without_deadline)?,
         };
         Ok(self.lend(record))
     }
@@ -230,10 +231,11 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// # Errors
     /// `Empty`, or as `recv_ref`.
     pub fn try_recv_ref(&mut self) -> Result<RecvRef<'_, T>, TryRecvError> {
-        match self.ready_or_why()? {
-            Some(record) => Ok(self.lend(record)),
-            None => Err(TryRecvError::Empty),
-        }
+        let record = match self.usual() {
+            Some(record) => record,
+            None => self.next_now()?,
+        };
+        Ok(self.lend(record))
     }
 
     /// Counters of this direction.
@@ -287,8 +289,51 @@ impl<T: Message + ?Sized> Receiver<T> {
         move || doorbell::announce(ring.header())
     }
 
-    /// The next record if it is there. What every call begins with.
+    /// The next record if there is nothing unusual about it or about us. What every call begins
+    /// with; `None` says nothing.
     #[inline(always)]
+    fn usual(&self) -> Option<Record> {
+        if self.canary.forked() || self.gate != Gate::Open {
+            return None;
+        }
+        self.consumer.peek_usual()
+    }
+
+    /// What `recv` does if there is anything unusual, such as nothing to receive.
+    #[cold]
+    #[inline(never)]
+    fn recv_slowly(&mut self) -> Result<Owned<T>, RecvError> {
+        let record = self.next(None).map_err(without_deadline)?;
+        self.take(record)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_recv_slowly(&mut self) -> Result<Owned<T>, TryRecvError> {
+        let record = self.next_now()?;
+        self.take(record)
+    }
+
+    /// The next record, waiting for at most `timeout`, or for ever.
+    #[cold]
+    #[inline(never)]
+    fn next(&mut self, timeout: Option<Duration>) -> Result<Record, TryRecvError> {
+        match self.ready()? {
+            Some(record) => Ok(record),
+            None => self.wait_for_record(timeout.and_then(deadline_in)),
+        }
+    }
+
+    /// The next record; now and then, if there is none, whether somebody is left to send.
+    #[inline(never)]
+    fn next_now(&mut self) -> Result<Record, TryRecvError> {
+        match self.ready()? {
+            Some(record) => Ok(record),
+            None => self.look_if_due()?.ok_or(TryRecvError::Empty),
+        }
+    }
+
+    /// The next record if it is there.
     fn ready(&mut self) -> Result<Option<Record>, RecvError> {
         if self.canary.forked() {
             return Err(RecvError::Forked);
@@ -300,15 +345,6 @@ impl<T: Message + ?Sized> Receiver<T> {
             Peek::Record(record) => Ok(Some(record)),
             Peek::Empty => Ok(None),
             other => self.unusual(other),
-        }
-    }
-
-    /// The same, and if there is none, now and then, whether somebody is left to send.
-    #[inline(always)]
-    fn ready_or_why(&mut self) -> Result<Option<Record>, RecvError> {
-        match self.ready()? {
-            None => self.look_if_due(),
-            some => Ok(some),
         }
     }
 
@@ -437,6 +473,7 @@ impl<T: Message + ?Sized> Receiver<T> {
     #[cold]
     #[inline(never)]
     fn wait_for_record(&mut self, deadline: Option<Instant>) -> Result<Record, TryRecvError> {
+        self.slip.slip(self.consumer.received());
         loop {
             let consumer = &self.consumer;
             if self.spinner.spin(|| consumer.is_ready()) {
@@ -523,30 +560,19 @@ impl<T: Message + ?Sized> Receiver<T> {
 
     /// Takes the record and makes a value of it.
     #[inline(always)]
-    fn take(&mut self, record: Record) -> Result<Owned<T>, RecvError> {
-        let value = self.decode(record);
-        self.consumer.release(record);
-        self.ring();
-        value
-    }
-
-    #[inline(always)]
-    fn decode(&mut self, record: Record) -> Result<Owned<T>, RecvError> {
-        let received = Received {
-            consumer: &self.consumer,
+    fn take<E: From<RecvError>>(&mut self, record: Record) -> Result<Owned<T>, E> {
+        let taken = Taken {
+            consumer: &mut self.consumer,
             record,
+            fences: self.fences,
+            error: PhantomData,
         };
-        match T::Codec::decode(received, &mut self.scratch) {
-            Ok(value) => Ok(value),
-            Err(why) => Err(RecvError::Decode(why)),
-        }
+        T::Codec::decode(taken, &mut self.scratch)
     }
 
     /// Rings for a producer that waits for room.
-    #[inline(always)]
     fn ring(&self) {
-        let header = self.consumer.ring().header();
-        doorbell::ring(&header.sleepers.producer, header, self.fences);
+        ring_producer(&self.consumer, self.fences);
     }
 
     fn lend(&mut self, record: Record) -> RecvRef<'_, T> {
@@ -561,32 +587,79 @@ impl<T: Message + ?Sized> Receiver<T> {
     }
 }
 
-/// A record that is being received. Nobody changes it meanwhile.
-struct Received<'a> {
-    consumer: &'a Consumer,
-    record: Record,
+/// Rings for a producer that waits for room.
+#[inline(always)]
+fn ring_producer(consumer: &Consumer, fences: bool) {
+    let header = consumer.ring().header();
+    doorbell::ring(&header.sleepers.producer, header, fences);
 }
 
-impl Source for Received<'_> {
-    type Error = String;
+/// A record of which a value is made, and which stays where it is. Nobody changes it meanwhile.
+struct Received<'a, E> {
+    consumer: &'a Consumer,
+    record: Record,
+    error: PhantomData<E>,
+}
 
-    fn len(&self) -> usize {
-        self.record.len()
+impl<'a, E> Received<'a, E> {
+    fn new(consumer: &'a Consumer, record: Record) -> Self {
+        let error = PhantomData;
+        Received {
+            consumer,
+            record,
+            error,
+        }
+    }
+}
+
+impl<E: From<RecvError>> Source for Received<'_, E> {
+    type Error = E;
+
+    #[inline(always)]
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(self) -> Result<T, E> {
+        let no_value = || no_value::<Self>(self.record.len(), size_of::<T>());
+        self.consumer.read(&self.record, no_value)
     }
 
     #[inline(always)]
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
-        Ok(self.consumer.read(&self.record))
-    }
-
-    #[inline]
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
+    fn append(self, out: &mut Vec<u8>) -> Result<(), E> {
         self.consumer.append(&self.record, out);
         Ok(())
     }
 
-    fn undecodable(&self, why: String) -> String {
-        why
+    fn undecodable(why: String) -> E {
+        RecvError::Decode(why).into()
+    }
+}
+
+/// A record that is released as soon as its bytes are copied.
+struct Taken<'a, E> {
+    consumer: &'a mut Consumer,
+    record: Record,
+    fences: bool,
+    error: PhantomData<E>,
+}
+
+impl<E: From<RecvError>> Source for Taken<'_, E> {
+    type Error = E;
+
+    #[inline(always)]
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(self) -> Result<T, E> {
+        let no_value = || no_value::<Self>(self.record.len(), size_of::<T>());
+        let released = |consumer: &Consumer| ring_producer(consumer, self.fences);
+        self.consumer.take(self.record, released, no_value)
+    }
+
+    #[inline(always)]
+    fn append(self, out: &mut Vec<u8>) -> Result<(), E> {
+        self.consumer.append(&self.record, out);
+        self.consumer.release(self.record);
+        ring_producer(self.consumer, self.fences);
+        Ok(())
+    }
+
+    fn undecodable(why: String) -> E {
+        Received::undecodable(why)
     }
 }
 
@@ -624,11 +697,8 @@ impl<T: Message + ?Sized> RecvRef<'_, T> {
     /// # Errors
     /// `Decode`.
     pub fn get(&self) -> Result<Owned<T>> {
-        let received = Received {
-            consumer: &self.receiver.consumer,
-            record: self.record,
-        };
-        T::Codec::decode(received, &mut Vec::new()).map_err(Error::Decode)
+        let received = Received::new(&self.receiver.consumer, self.record);
+        T::Codec::decode(received, &mut Vec::new())
     }
 
     /// Fills `out` from position `at` of the message on.

@@ -1,8 +1,9 @@
 //! The sending half.
 
+use super::receiver::spins;
 use super::{Held, OneThread, Stats, Wait, deadline_in};
 use crate::codec::{Codec, Message};
-use crate::doorbell::{self, News, SLICE, Slept, Spinner};
+use crate::doorbell::{self, News, SLICE, Slept, Slip, Spinner};
 use crate::error::{SendError, TrySendError};
 use crate::ring::{Claim, Producer, Refusal};
 use crate::role::State;
@@ -40,6 +41,7 @@ pub struct Sender<T: Message + ?Sized> {
     news: News,
     wait: Wait,
     spinner: Spinner,
+    slip: Slip,
     /// For codecs that put the bytes together first.
     scratch: Vec<u8>,
     pub(super) held: Arc<Held>,
@@ -62,6 +64,7 @@ impl<T: Message + ?Sized> Sender<T> {
     pub(super) fn new(held: Arc<Held>, wait: Wait) -> crate::Result<Self> {
         let producer = held.attachment.producer()?;
         let news = News::none(producer.ring().header());
+        let slip = Slip::new(spins(wait), producer.ring().capacity());
         Ok(Sender {
             producer,
             canary: held.attachment.roster().canary(),
@@ -69,7 +72,8 @@ impl<T: Message + ?Sized> Sender<T> {
             corrupt: false,
             news,
             wait,
-            spinner: super::receiver::spinner(wait),
+            spinner: Spinner::new(spins(wait)),
+            slip,
             scratch: Vec::new(),
             held,
             message: OneThread::default(),
@@ -88,13 +92,10 @@ impl<T: Message + ?Sized> Sender<T> {
     /// and `Stopping`; `Forked`, `Corrupt`. The value comes back in each.
     #[inline]
     pub fn send<V: Borrow<T>>(&mut self, value: V) -> Result<(), SendError<V>> {
-        match self.send_now(value.borrow()) {
-            Ok(()) => Ok(()),
-            Err(failure) => self.send_slowly(value, failure, None).map_err(|e| match e {
-                TrySendError::Send(e) => e,
-                TrySendError::Full(_) => unreachable!("without a deadline, full is waited for"),
-            }),
+        if self.send_at_once(value.borrow()) {
+            return Ok(());
         }
+        self.send_or_wait(value)
     }
 
     /// Sends a message if there is room for it now.
@@ -103,14 +104,10 @@ impl<T: Message + ?Sized> Sender<T> {
     /// `Full`, or as [`send`](Self::send).
     #[inline]
     pub fn try_send<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
-        match self.send_now(value.borrow()) {
-            Ok(()) => Ok(()),
-            Err(Failure::Full) => {
-                let failure = self.why_full();
-                Err(self.failed(failure, value))
-            }
-            Err(failure) => Err(self.failed(failure, value)),
+        if self.send_at_once(value.borrow()) {
+            return Ok(());
         }
+        self.try_send_slowly(value)
     }
 
     /// Sends a message, waiting for room for at most `timeout`, and never less.
@@ -122,10 +119,10 @@ impl<T: Message + ?Sized> Sender<T> {
         value: V,
         timeout: Duration,
     ) -> Result<(), TrySendError<V>> {
-        match self.send_now(value.borrow()) {
-            Ok(()) => Ok(()),
-            Err(failure) => self.send_slowly(value, failure, deadline_in(timeout)),
+        if self.send_at_once(value.borrow()) {
+            return Ok(());
         }
+        self.send_slowly(value, deadline_in(timeout))
     }
 
     /// Sends all that `values` yields, in order, waiting for room where need be. Says how many
@@ -152,33 +149,47 @@ impl<T: Message + ?Sized> Sender<T> {
         Stats::of(ring.header(), ring.capacity())
     }
 
+    /// Sends a message if nothing stands in the way; `false` does not say what does.
     #[inline(always)]
-    fn send_now(&mut self, value: &T) -> Result<(), Failure> {
-        self.put(value)?;
-        self.ring();
-        Ok(())
+    fn send_at_once(&mut self, value: &T) -> bool {
+        let header = self.producer.ring().header();
+        if self.canary.forked() || self.news.pending(header) {
+            return false;
+        }
+        let sent = matches!(self.put(value), Ok(Ok(())));
+        if sent {
+            self.ring();
+        }
+        sent
     }
 
-    /// Commits a message without ringing.
-    #[inline(always)]
-    fn put(&mut self, value: &T) -> Result<(), Failure> {
+    #[cold]
+    #[inline(never)]
+    fn send_now(&mut self, value: &T) -> Result<(), Failure> {
         self.check()?;
-        let producer = &mut self.producer;
-        let put = T::Codec::encode(value, &mut self.scratch, |bytes| {
-            let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
-            producer.write(&claim, 0, bytes);
-            producer.commit(claim, bytes.len());
-            Ok(())
-        });
-        match put {
-            Ok(Ok(())) => Ok(()),
+        match self.put(value) {
+            Ok(Ok(())) => {
+                self.ring();
+                Ok(())
+            }
             Ok(Err((refusal, len))) => Err(self.refused(refusal, len)),
             Err(why) => Err(Failure::Encode(why)),
         }
     }
 
-    /// What every operation asks first: two private loads, and one of a line that both sides keep.
+    /// Commits a message without ringing. Refused, it says how large it would have been.
     #[inline(always)]
+    fn put(&mut self, value: &T) -> Result<Result<(), (Refusal, usize)>, String> {
+        let producer = &mut self.producer;
+        T::Codec::encode(value, &mut self.scratch, |bytes| {
+            let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
+            producer.write(&claim, 0, bytes);
+            producer.commit(claim, bytes.len());
+            Ok(())
+        })
+    }
+
+    /// What every operation asks first: two private loads, and one of a line that both sides keep.
     fn check(&mut self) -> Result<(), Failure> {
         if self.canary.forked() {
             return Err(Failure::Forked);
@@ -257,16 +268,27 @@ impl<T: Message + ?Sized> Sender<T> {
         full.store(full.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// After a first try failed with `failure`. Without a deadline it never fails with `Full`.
+    #[cold]
+    #[inline(never)]
+    fn send_or_wait<V: Borrow<T>>(&mut self, value: V) -> Result<(), SendError<V>> {
+        self.send_slowly(value, None).map_err(|e| match e {
+            TrySendError::Send(e) => e,
+            TrySendError::Full(_) => unreachable!("without a deadline, full is waited for"),
+        })
+    }
+
+    /// Without a deadline it never fails with `Full`.
     #[cold]
     #[inline(never)]
     fn send_slowly<V: Borrow<T>>(
         &mut self,
         value: V,
-        failure: Failure,
         deadline: Option<Instant>,
     ) -> Result<(), TrySendError<V>> {
-        let mut failure = failure;
+        let mut failure = match self.send_now(value.borrow()) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
         if matches!(failure, Failure::Full) {
             self.count_full();
         }
@@ -289,8 +311,20 @@ impl<T: Message + ?Sized> Sender<T> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn try_send_slowly<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
+        let failure = match self.send_now(value.borrow()) {
+            Ok(()) => return Ok(()),
+            Err(Failure::Full) => self.why_full(),
+            Err(failure) => failure,
+        };
+        Err(self.failed(failure, value))
+    }
+
     /// Waits until `head` moved, something happened, or a slice passed. `Ok(false)` at the deadline.
     fn wait_for_room(&mut self, deadline: Option<Instant>) -> Result<bool, Failure> {
+        self.slip.slip(self.producer.sent());
         let producer = &self.producer;
         let moved = self.spinner.spin(|| producer.head_moved());
         let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
@@ -374,7 +408,12 @@ impl Sender<[u8]> {
         if let Err(failure) = self.check() {
             return Err(self.failed(failure, ()));
         }
-        match self.producer.claim(len) {
+        let largest = self.producer.ring().max_len();
+        let claim = match len <= largest {
+            true => self.producer.claim(len),
+            false => Err(Refusal::TooLarge),
+        };
+        match claim {
             Ok(claim) => Ok(Loan {
                 sender: self,
                 claim,

@@ -3,7 +3,7 @@
 use super::Torn;
 use super::scan;
 use super::table::{Entry, words_for};
-use crate::codec::{Codec, Message, Owned, Source, type_hash};
+use crate::codec::{Codec, Message, Owned, Source, no_value, type_hash};
 use crate::words;
 use std::cell::RefCell;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
@@ -52,31 +52,29 @@ enum Fault {
 impl Source for InStore<'_> {
     type Error = Fault;
 
-    fn len(&self) -> usize {
-        self.0.sizes.value()
-    }
-
     #[inline(always)]
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, Fault> {
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(self) -> Result<T, Fault> {
         let words = self.0.value_words();
-        let value = if self.len() == size_of::<T>() && words.len() as u64 >= words_for(self.len()) {
-            words::read_words(words)
+        let len = self.0.sizes.value();
+        let is_no_value = || no_value::<Self>(len, size_of::<T>());
+        let value = if len == size_of::<T>() && words.len() as u64 >= words_for(len) {
+            words::read_words(words, is_no_value)
         } else {
-            None
+            Err(is_no_value())
         };
         if self.0.is_still() {
-            Ok(value)
+            value
         } else {
             Err(Fault::Torn)
         }
     }
 
     #[inline]
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn append(self, out: &mut Vec<u8>) -> Result<(), Fault> {
         scan::append_value(self.0, out).map_err(|Torn| Fault::Torn)
     }
 
-    fn undecodable(&self, why: String) -> Fault {
+    fn undecodable(why: String) -> Fault {
         Fault::NoValue(why)
     }
 }
@@ -85,20 +83,16 @@ impl Source for InStore<'_> {
 impl Source for &[u8] {
     type Error = String;
 
-    fn len(&self) -> usize {
-        <[u8]>::len(self)
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(self) -> Result<T, String> {
+        T::try_read_from_bytes(self).map_err(|_| no_value::<Self>(self.len(), size_of::<T>()))
     }
 
-    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self) -> Result<Option<T>, String> {
-        Ok(T::try_read_from_bytes(self).ok())
-    }
-
-    fn append(&self, out: &mut Vec<u8>) -> Result<(), String> {
+    fn append(self, out: &mut Vec<u8>) -> Result<(), String> {
         out.extend_from_slice(self);
         Ok(())
     }
 
-    fn undecodable(&self, why: String) -> String {
+    fn undecodable(why: String) -> String {
         why
     }
 }

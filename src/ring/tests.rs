@@ -109,8 +109,8 @@ mod models {
                     }
                 };
                 let got: u64 = shadow
-                    .at(record.position)
-                    .with(|_| consumer.read(&record))
+                    .at(record.position())
+                    .with(|_| consumer.read::<u64, ()>(&record, || ()))
                     .unwrap();
                 assert_eq!(got, i);
                 consumer.release(record);
@@ -214,7 +214,7 @@ mod kills {
                     let sent = killed_after(stores, || send(&mut self.producer, &bytes));
                     self.producer = Producer::attach(self.ring.clone(), first(1)).unwrap();
                     // Acknowledged is delivered; not acknowledged is there whole or not at all.
-                    let there = self.producer.position != self.expected_position();
+                    let there = self.producer.position() != self.expected_position();
                     match sent {
                         Some(Ok(())) => assert!(there),
                         Some(Err(_)) => assert!(!there),
@@ -226,12 +226,12 @@ mod kills {
                 }
                 Act::KilledRecv(stores) => {
                     let got = killed_after(stores, || recv(&mut self.consumer));
-                    let position = self.consumer.position;
+                    let position = self.consumer.position();
                     self.consumer = Consumer::attach(self.ring.clone(), first(1)).unwrap();
                     match got {
                         Some(got) => assert_eq!(got, self.twin.pop_front()),
                         // Taken, and lost with its receiver: at most one.
-                        None if self.consumer.position == position => {
+                        None if self.consumer.position() == position => {
                             self.twin.pop_front();
                         }
                         None => {}
@@ -483,7 +483,7 @@ mod twin {
                     match consumer.peek() {
                         Peek::Record(record) => {
                             prop_assert!(record.len() <= ring.max_len());
-                            let _ = consumer.read::<u64>(&record);
+                            let _ = consumer.read::<u64, ()>(&record, || ());
                             consumer.append(&record, &mut Vec::new());
                             consumer.release(record);
                         }
