@@ -44,8 +44,9 @@ use std::sync::Arc;
 ///
 /// # What holds when processes die
 /// A call that changes something has changed it for everybody once it returns, and a process that
-/// is killed in such a call has changed it or not. Its lock is taken over within 10 ms of its end;
-/// a process that is stopped keeps the lock, and then writers get `LockTimeout`, and readers go on.
+/// is killed in such a call has changed it or not. Its lock is taken over by who has waited for a
+/// slice of 10 ms; a process that is stopped keeps the lock, and then writers get `LockTimeout`, and
+/// readers go on.
 ///
 /// # How long it stays
 /// A store is a file, and stays until it is [removed](Store::remove): in a domain until the next
@@ -470,8 +471,8 @@ impl Store {
         }
     }
 
-    /// All keys and values of type `T` as they were at one moment: writers wait meanwhile, about
-    /// 50 to 300 ns for each key.
+    /// All keys and values of type `T` as they were at one moment: writers wait meanwhile, about a
+    /// microsecond for each key if there are a million.
     ///
     /// # Errors
     /// `Decode` if one does not decode; `ReadOnly`, for it takes the lock.
