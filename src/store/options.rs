@@ -23,10 +23,10 @@ use std::sync::Arc;
 ///     .max_size(64 << 20)
 ///     .capacity(100_000)
 ///     .lock_timeout(Duration::from_millis(200))
-///     .create("sessions")?;
+///     .create("logins")?;
 /// store.set("alice", &1u64)?;
 ///
-/// let reader = Store::options().domain(&domain).read_only().open("sessions")?;
+/// let reader = Store::options().domain(&domain).read_only().open("logins")?;
 /// assert_eq!(reader.get::<u64>("alice")?, Some(1));
 /// # store.remove()?;
 /// # Ok::<(), ringlane::Error>(())
