@@ -294,6 +294,26 @@ fn a_decoder_may_not_change_the_store_that_waits_for_it() {
 }
 
 #[test]
+fn a_key_of_extend_may_change_the_store() {
+    struct Counted<'a>(&'a Store, String);
+    impl AsRef<[u8]> for Counted<'_> {
+        fn as_ref(&self) -> &[u8] {
+            self.0.fetch_add("asked", 1).unwrap();
+            self.1.as_bytes()
+        }
+    }
+
+    let domain = Domain::new("counted-keys");
+    let options = options(domain.name()).lock_timeout(Duration::from_millis(50));
+    let store = options.create("s").unwrap();
+    let values = (0..300u64).map(|i| (Counted(&store, i.to_string()), i));
+    assert_eq!(store.extend::<u64, _, _>(values).unwrap(), 300);
+    assert!(store.get::<i64>("asked").unwrap() >= Some(300));
+    assert_eq!(store.get::<u64>("299").unwrap(), Some(299));
+    store.remove().unwrap();
+}
+
+#[test]
 fn a_change_inside_of_update_is_refused_and_reading_is_not() {
     let domain = Domain::new("reentrant");
     let store = options(domain.name()).create("s").unwrap();

@@ -424,7 +424,8 @@ impl Store {
         let mut values = values.into_iter();
         let mut count = 0;
         loop {
-            // The iterator and the encoder are the user's, so they run before the lock is taken.
+            // The iterator, the encoder and the keys are the user's code, so they run before the
+            // lock is taken.
             let mut some = Vec::with_capacity(BATCH);
             for (key, value) in values.by_ref().take(BATCH) {
                 let bytes = with_scratch::<T, _>(|scratch| {
@@ -435,11 +436,15 @@ impl Store {
             if some.is_empty() {
                 return Ok(count);
             }
+            let keys: Result<Vec<_>> = some
+                .iter()
+                .map(|(key, _)| self.attachment.key(key.as_ref()))
+                .collect();
+            let keys = keys?;
             let locked = self.attachment.lock()?;
-            for (key, bytes) in &some {
-                let key = self.attachment.key(key.as_ref())?;
-                let found = locked.find(&key)?;
-                locked.put(&key, found.as_ref(), type_of::<T>(), bytes)?;
+            for (key, (_, bytes)) in keys.iter().zip(&some) {
+                let found = locked.find(key)?;
+                locked.put(key, found.as_ref(), type_of::<T>(), bytes)?;
                 count += 1;
             }
         }
