@@ -59,10 +59,13 @@ impl StoreStats {
             locked_reads: load(&header.locked_reads),
             ..StoreStats::default()
         };
+        // Words that may still turn out to be buckets or free blocks. What somebody scribbled may
+        // say that there are more, by lists that share them.
+        let mut left = table.memory.len() - FIRST;
         let mut pieces = 0;
         let mut overflow = 0;
         let mut next = 0;
-        while next < stats.buckets {
+        while next < stats.buckets && left >= 8 {
             let index = next;
             next += 1;
             let within = piece_of(index).1;
@@ -75,13 +78,15 @@ impl StoreStats {
                 pieces += piece_len(index);
             }
             let links = chain_len(attachment, home);
+            left = left.saturating_sub(8 * (1 + links));
             overflow += links;
             stats.chained_buckets += u64::from(links > 0);
             stats.max_chain = stats.max_chain.max(links);
         }
         stats.index_bytes = 64 * (pieces + overflow);
         for class in Class::all() {
-            let (size, count) = (8 * class.words(), free_len(attachment, class));
+            let (size, count) = (8 * class.words(), free_len(attachment, class, left));
+            left -= count * class.words();
             if count > 0 {
                 stats.free_blocks.push((size, count));
                 stats.free_bytes += size * count;
@@ -106,13 +111,17 @@ fn chain_len(attachment: &Attachment, home: u64) -> u64 {
     MOST_LINKS as u64
 }
 
-/// Free blocks of a class: as many as there can be, if somebody changes the list meanwhile.
-fn free_len(attachment: &Attachment, class: Class) -> u64 {
+/// Free blocks of a class: as many as fit `left` words, if somebody changes the list meanwhile.
+fn free_len(attachment: &Attachment, class: Class, left: u64) -> u64 {
     let memory = &attachment.table.memory;
-    let most = (memory.len() - FIRST) / class.words();
+    let most = left / class.words();
     let mut at = memory.header(class.free()).load(Relaxed);
-    let mut count = 0;
-    while at != 0 && count < most {
+    let (mut count, mut passed) = (0u64, 0);
+    // One that was passed comes again: a circle, which only scribbling makes (Brent's way to tell).
+    while at != 0 && at != passed && count < most {
+        if count.is_power_of_two() {
+            passed = at;
+        }
         let first = memory.heap(at, 1).map_or(0, |words| words[0].load(Relaxed));
         if first & FREE == 0 {
             break;

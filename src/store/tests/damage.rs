@@ -2,11 +2,12 @@
 //! what is right or an error, and end.
 
 use super::Yard;
-use super::damages::{Damage, Harm, damages, put, sound};
+use super::damages::{Damage, Harm, damages, put, sound, word};
 use super::scenes::chain;
 use crate::error::{Error, Result};
 use crate::layout::{FIRST_BITS, store_word};
 use crate::store::Store;
+use crate::store::blocks::{Class, FREE};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::kills::{count, killed_after};
 use std::collections::BTreeMap;
@@ -162,6 +163,28 @@ fn a_split_that_never_was_takes_nothing_away() {
     assert_eq!(content_of(&store), content);
     drop(store);
     yard.take(&name);
+}
+
+/// Lists without an end in a file that says it is huge: numbers about it are given all the same,
+/// before the watchdog bites.
+#[test]
+fn endless_lists_of_a_huge_store_are_left() {
+    let yard = Yard::new("store-huge");
+    let huge = 1u64 << 40;
+    let store = yard.options().max_size(huge).create("huge").unwrap();
+    sound(&store);
+    let class = Class::all().find(|class| word(&store, class.free()) != 0);
+    let first = word(&store, class.unwrap().free());
+    for class in Class::all() {
+        put(&store, class.free(), first);
+    }
+    put(&store, first, FREE | first);
+    let file = fs::File::options().write(true).open(yard.file("huge"));
+    file.unwrap().set_len(huge).unwrap();
+    let stats = store.stats();
+    assert_eq!(stats.file_bytes, huge);
+    assert!(stats.free_bytes <= huge, "{stats:?}");
+    yard.take("huge");
 }
 
 /// After a boot, and so perhaps a power cut, a store is looked at before it is used.
