@@ -1,16 +1,13 @@
 //! Between two ends that are awake, sending and receiving make no allocation and no system call.
-//!
-//! Allocations are counted by the allocator of this binary, system calls by `strace`.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use common::{Domain, Process, play, scale};
+use counting::{allocations, calls_of, strace_works, total};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{Channel, Message, Plain, TrySendError, Wait};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -28,43 +25,6 @@ fn process() {
 }
 
 // ---- Allocations.
-
-/// Counts what the present thread allocates.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller vouches.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// How often this thread allocates in `f`.
-fn allocations(f: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    f();
-    ALLOCATIONS.get() - before
-}
 
 /// More than fit the ring, so that it wraps.
 const ROUNDS: usize = 10_000;
@@ -233,40 +193,6 @@ fn pong(domain: &str) {
     }
 }
 
-/// System calls by name, and how often each was made.
-type Calls = BTreeMap<String, u64>;
-
-/// Runs a role under `strace`.
-fn calls_of(role: &str, domain: &Domain, count: usize) -> Calls {
-    let table = std::env::temp_dir().join(format!("ringlane-strace-{}", std::process::id()));
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-c", "-o"]).arg(&table);
-    strace.arg(std::env::current_exe().unwrap());
-    // It cannot look for leaks while it is traced.
-    strace.env("ASAN_OPTIONS", "detect_leaks=0");
-    Process::start_by(strace, role, &[domain.name(), &count.to_string()]).finish();
-    let text = std::fs::read_to_string(&table).unwrap();
-    std::fs::remove_file(&table).unwrap();
-    // % time, seconds, usecs/call, calls, errors (may be missing), name.
-    let lines = text.lines().filter_map(|line| {
-        let words: Vec<_> = line.split_ascii_whitespace().collect();
-        let calls = words.get(3)?.parse().ok()?;
-        Some((words.last()?.to_string(), calls))
-    });
-    let calls: Calls = lines.filter(|(name, _)| name != "total").collect();
-    assert!(calls.contains_key("mmap"), "{text}");
-    calls
-}
-
-fn strace_works() -> bool {
-    let output = Command::new("strace").args(["-c", "true"]).output();
-    let works = output.is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("skipped: there is no `strace`, or it may not trace here");
-    }
-    works
-}
-
 #[test]
 fn sending_and_receiving_make_no_system_call() {
     let domain = Domain::new("no-calls");
@@ -274,9 +200,8 @@ fn sending_and_receiving_make_no_system_call() {
         return;
     }
     let (few, many) = (1_000, scale(200_000, 1_000_000, 100_000_000));
-    let of_few = calls_of("both ends", &domain, few);
-    let of_many = calls_of("both ends", &domain, many);
-    let total = |calls: &Calls| calls.values().sum::<u64>();
+    let of_few = calls_of("both ends", domain.name(), few);
+    let of_many = calls_of("both ends", domain.name(), many);
     eprintln!("{} calls for {few} rounds", total(&of_few));
     eprintln!("{} calls for {many} rounds", total(&of_many));
     // A process starts and ends with some; how many may differ by a few.
@@ -303,7 +228,7 @@ fn two_processes_that_are_awake_make_no_system_call() {
         let mut pong = Process::start("pong", &[domain.name(), "0"]);
         assert_eq!(pong.line(), "there");
         let start = Instant::now();
-        let calls = calls_of("ping", &domain, count);
+        let calls = calls_of("ping", domain.name(), count);
         times.push(start.elapsed());
         pong.kill();
         domain.remove::<u64>("c");
@@ -318,7 +243,7 @@ fn two_processes_that_are_awake_make_no_system_call() {
     eprintln!("{few} and {many} messages in {times:?}, {yields:?} yields");
     let futexes = [&of_few, &of_many].map(|calls| calls.get("futex").copied().unwrap_or(0));
     assert!(futexes[1] <= futexes[0] + 20, "{futexes:?}");
-    let totals = [&of_few, &of_many].map(|calls| calls.values().sum::<u64>());
+    let totals = [&of_few, &of_many].map(total);
     eprintln!("{totals:?} calls otherwise, {futexes:?} of them futex");
     // Some twenty calls a look.
     let looks = times[1].as_millis() as u64 / 100 + 1;

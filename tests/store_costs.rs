@@ -2,12 +2,12 @@
 //! what is handed out, and like an uncontended write makes no system call.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use common::{Process, play, scale};
+use common::{play, scale};
+use counting::{allocations, calls_of, strace_works, total};
 use ringlane::Store;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::process::Command;
 
 #[test]
 #[ignore = "what the processes of these tests run"]
@@ -20,36 +20,6 @@ fn process() {
             other => panic!("{other:?}"),
         }
     });
-}
-
-/// Counts what the present thread allocates.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: all is left to the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations(f: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    f();
-    ALLOCATIONS.get() - before
 }
 
 /// A store in a domain of its own, removed in the end.
@@ -149,44 +119,16 @@ fn write(domain: &str, count: u64) {
     }
 }
 
-/// How many system calls a role makes, under `strace`; `None` if that does not work here.
-fn calls_of(role: &str, domain: &str, count: u64) -> Option<u64> {
-    let table = std::env::temp_dir().join(format!("{domain}-strace"));
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-c", "-o"]).arg(&table);
-    let works = Command::new("strace").args(["-c", "true"]).output();
-    if !works.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no `strace`, or it may not trace here");
-        return None;
-    }
-    strace.arg(std::env::current_exe().unwrap());
-    // It cannot look for leaks while it is traced.
-    strace.env("ASAN_OPTIONS", "detect_leaks=0");
-    Process::start_by(strace, role, &[domain, &count.to_string()]).finish();
-    let text = std::fs::read_to_string(&table).unwrap();
-    std::fs::remove_file(&table).unwrap();
-    let total = text.lines().last().unwrap();
-    // % time, seconds, usecs/call, calls, errors (may be missing), name.
-    Some(
-        total
-            .split_ascii_whitespace()
-            .nth(3)
-            .unwrap()
-            .parse()
-            .unwrap(),
-    )
-}
-
 #[test]
 fn neither_reading_nor_replacing_makes_a_system_call() {
     let own = Own::new("calls");
+    if !strace_works() {
+        return;
+    }
     fill(&own.store);
-    let many = scale(200_000, 1_000_000, 100_000_000) as u64;
+    let many = scale(200_000, 1_000_000, 100_000_000);
     for role in ["read", "write"] {
-        let few = calls_of(role, &own.domain, 1_000);
-        let (Some(few), Some(many)) = (few, calls_of(role, &own.domain, many)) else {
-            return;
-        };
+        let [few, many] = [1_000, many].map(|count| total(&calls_of(role, &own.domain, count)));
         eprintln!("{role}: {few} calls, then {many}");
         // A process starts and ends with some; how many may differ by a few.
         assert!(many <= few + 20, "{role}: {few} became {many}");
