@@ -9,7 +9,7 @@ pub mod actor;
 pub mod stores;
 
 use ringlane::{Channel, ChannelOptions, Message};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -169,6 +169,8 @@ pub fn base() -> PathBuf {
 
 const ROLE: &str = "RINGLANE_TEST_ROLE";
 const ARGUMENTS: &str = "RINGLANE_TEST_ARGUMENTS";
+/// Who started it; not said where that is another program, which `start_by` began with.
+const PARENT: &str = "RINGLANE_TEST_PARENT";
 const SEPARATOR: &str = "\x1f";
 /// Begins a line that is meant for the test; all else is the test harness talking.
 const MARK: char = '@';
@@ -182,7 +184,9 @@ pub struct Process {
 impl Process {
     /// Starts this binary again to play `role`.
     pub fn start(role: &str, arguments: &[&str]) -> Process {
-        Process::start_by(Command::new("/proc/self/exe"), role, arguments)
+        let mut command = Command::new("/proc/self/exe");
+        command.env(PARENT, std::process::id().to_string());
+        Process::start_by(command, role, arguments)
     }
 
     /// The same, by a command that ends with the program to start.
@@ -284,8 +288,12 @@ pub fn play(act: impl FnOnce(&str, &[&str])) {
     let (Ok(role), Ok(arguments)) = (std::env::var(ROLE), std::env::var(ARGUMENTS)) else {
         return;
     };
-    // Not to outlive a test that was aborted.
+    // Not to outlive a test that was aborted, be it before this.
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    if let Ok(parent) = std::env::var(PARENT) {
+        let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        assert_eq!(now, Some(parent), "the test is gone already");
+    }
     let patience = scale(210, 330, 40_000) as u64;
     let _watchdog = Watchdog::new(&role, Duration::from_secs(patience));
     act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());

@@ -351,12 +351,16 @@ fn end_of(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// The living processes of a case: its mark is in their environment, which the dead have not.
+/// The living processes of a case: its mark is in their environment, which the dead have not. Any
+/// thread tells it, for the first may have ended before the others.
 fn processes_of(domain: &str) -> Vec<(u32, String)> {
     let mark = format!("{MARK}={domain}").into_bytes();
     let is_one = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|line| line == mark)
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        threads.into_iter().flatten().flatten().any(|thread| {
+            let environment = std::fs::read(thread.path().join("environ")).unwrap_or_default();
+            environment.split(|b| *b == 0).any(|line| line == mark)
+        })
     };
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
