@@ -28,8 +28,12 @@ use std::time::Instant;
 const WAITERS: u32 = 1 << 31;
 /// The longest that a dead owner goes unnoticed.
 const SLICE: Duration = Duration::from_millis(10);
-/// Looks at a held lock before sleeping: about as long as a small write takes.
-const LOOKS: u32 = 100;
+/// Pauses of the processor before sleeping: longer than a small write takes even where a line takes
+/// half a microsecond from one processor to the other.
+const PAUSES: u32 = 512;
+/// The most of them between two looks. Each look takes the line away from whoever is about to give
+/// the lock back.
+const APART: u32 = 64;
 
 /// The word of `holder`. Never 0, since no generation in use is.
 pub(crate) fn word_of(holder: Holder) -> u32 {
@@ -63,11 +67,14 @@ pub(crate) fn wait(
     is_alive: impl Fn(Holder) -> bool,
 ) -> Result<(), Holder> {
     if sys::several_processors() {
-        for _ in 0..LOOKS {
-            core::hint::spin_loop();
+        let (mut pauses, mut apart) = (0, 1);
+        while pauses < PAUSES {
+            (0..apart).for_each(|_| core::hint::spin_loop());
             if lock.seen() == 0 && lock.exchange(0, me) {
                 return Ok(());
             }
+            pauses += apart;
+            apart = (2 * apart).min(APART);
         }
     }
     let start = Instant::now();
@@ -97,7 +104,8 @@ pub(crate) fn wait(
                 continue;
             }
         }
-        // A slice passed, and the same owner held it all along.
+        // A slice passed, or time is up, and nobody gave it back when we last looked. Should it have
+        // changed hands since, the exchange below fails.
         let Some(holder) = owner(marked) else {
             continue;
         };
