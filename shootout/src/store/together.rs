@@ -1,7 +1,15 @@
 //! Two threads at one map, each on a CPU of its own.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the hardware's part is two bare words"
+)]
+
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +20,9 @@ use crate::machine::pin;
 use crate::report::{Figure, Report};
 use crate::rounds::ratios;
 
-/// How fast two overwrite together, and how fast one does: millions a second.
+/// How fast two overwrite together, and how fast one does: millions a second. And how long a line
+/// takes from one CPU to the other and back, for under a lock that is what two wait for most; a
+/// virtual machine may change it by a factor of five from one minute to the next.
 pub fn writers(run: &Run<'_>, contestants: &mut [Box<dyn Contestant>], report: &mut Report) {
     let turn = Duration::from_millis(if run.quick { 50 } else { 100 });
     let mut lanes = Vec::new();
@@ -24,7 +34,11 @@ pub fn writers(run: &Run<'_>, contestants: &mut [Box<dyn Contestant>], report: &
             lanes.push((one, another, alone, together));
         }
     }
+    let mut line = Figure::small("line_there_and_back", "hardware", "ns", &[]);
     run.many_rounds().run(|_| {
+        if run.machine.first != run.machine.second {
+            line.note(line_there_and_back(run), &[]);
+        }
         for (one, another, alone, together) in &mut lanes {
             alone.note(rate(run, turn, one.as_mut(), None), &[]);
             let both = rate(run, turn, one.as_mut(), Some(another.as_mut()));
@@ -38,8 +52,44 @@ pub fn writers(run: &Run<'_>, contestants: &mut [Box<dyn Contestant>], report: &
         ones.push(alone);
         twos.push(together);
     }
+    if !line.rounds.is_empty() {
+        report.add(vec![line]);
+    }
     report.add(ones);
     report.add(twos);
+}
+
+/// How long a word of one CPU's takes to the other, and the answer to come back, in ns.
+fn line_there_and_back(run: &Run<'_>) -> f64 {
+    const TURNS: u64 = 20_000;
+    /// A line of its own; processors fetch two at a time.
+    #[repr(align(128))]
+    struct Line(AtomicU64);
+    let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
+    let (there, back) = (&there.0, &back.0);
+    let wait = |word: &AtomicU64, turn: u64| {
+        while word.load(Acquire) != turn {
+            std::hint::spin_loop();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            pin(run.machine.second);
+            for turn in 1..=TURNS {
+                wait(there, turn);
+                back.store(turn, Release);
+            }
+        });
+        // The first turn waits for the other thread.
+        there.store(1, Release);
+        wait(back, 1);
+        let clock = Instant::now();
+        for turn in 2..=TURNS {
+            there.store(turn, Release);
+            wait(back, turn);
+        }
+        clock.elapsed().as_secs_f64() * 1e9 / (TURNS - 1) as f64
+    })
 }
 
 /// Overwrites by one, or by two together, in millions a second.
