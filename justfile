@@ -26,6 +26,10 @@ asan:
 bench *args:
     cargo bench {{args}}
 
+# Instructions an operation, by callgrind, against those recorded; `--record` writes them down
+instructions *args:
+    cargo bench --bench instructions -- {{args}}
+
 # The store beside its rivals, in a workspace of its own: takes minutes, and wants a quiet machine
 shootout *args:
     cargo run --release --manifest-path shootout/Cargo.toml -- store {{args}}
