@@ -11,7 +11,7 @@ use crate::sys::Futex;
 /// The first word of every segment: `ringlane` in ASCII.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"ringlane");
 /// The layout of everything after the [`Prologue`].
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Two cache lines: processors fetch them in pairs, so what two sides write lies this far apart.
 pub(crate) const LINE: usize = 128;
 /// Data areas begin at a multiple of this.
@@ -255,7 +255,7 @@ pub(crate) struct Holder {
 /// ```text
 ///     0  prologue
 ///   128  bell, stopping, children, started
-///   256  records [64]
+///   256  records [255]
 /// ```
 #[repr(C)]
 #[derive(Debug)]
@@ -276,7 +276,8 @@ pub(crate) struct RuntimeHeader {
     pub(crate) records: [ChildRecord; CHILDREN],
 }
 
-pub(crate) const CHILDREN: usize = 64;
+/// As many as there are slots beside main's.
+pub(crate) const CHILDREN: usize = SLOTS - 1;
 
 /// One child. Main writes all of it but `nonce` (taken by the child) and `request`.
 #[repr(C)]

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 /// The version of the layout that is written here.
-const LAYOUT: u64 = 2;
+const LAYOUT: u64 = 3;
 const ROSTER_ID: u64 = 0x1122_3344_5566_7788;
 
 fn base() -> PathBuf {
@@ -212,7 +212,7 @@ fn channel(dead: u32) -> Bytes {
 }
 
 fn runtime() -> Bytes {
-    let mut bytes = Bytes::segment((256 + 64 * 256_usize).next_multiple_of(PAGE), 3);
+    let mut bytes = Bytes::segment((256 + 255 * 256_usize).next_multiple_of(PAGE), 3);
     bytes.put(32, role(3, 9, 1, HELD));
     bytes.put(136, 2);
     bytes.put(144, std::process::id().into());

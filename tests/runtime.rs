@@ -7,7 +7,7 @@ mod runtime_common;
 
 use ringlane::{
     Channel, Child, ChildResult, ChildSpec, Error, PeerState, RecvError, Restart, Runtime,
-    TryRecvError,
+    TryRecvError, inspect,
 };
 use runtime_common::common::scale;
 use runtime_common::puppet::{ask, line, puppet, up};
@@ -85,7 +85,7 @@ fn main() {
             "main_may_start_in_a_thread_that_ends",
             main_may_start_in_a_thread_that_ends,
         ),
-        ("sixty_four_children", sixty_four_children),
+        ("a_hundred_children", a_hundred_children),
         ("idle_it_takes_no_time", idle_it_takes_no_time),
     ]);
 }
@@ -825,12 +825,12 @@ fn bad_names(case: &Case) {
         other => panic!("{other:?}"),
     }
     let mut many = Runtime::builder(&case.domain);
-    for i in 0..65 {
+    for i in 0..256 {
         many = many.child(&format!("c{i}"), puppet);
     }
     assert!(matches!(
         many.start(),
-        Err(Error::TooManyProcesses { max: 64 })
+        Err(Error::TooManyProcesses { max: 255 })
     ));
     assert!(!case.directory().exists(), "nothing was made");
 
@@ -962,20 +962,38 @@ fn main_may_start_in_a_thread_that_ends(case: &Case) {
     assert_eq!(runtime.children()[1].generation, 1);
 }
 
-fn sixty_four_children(case: &Case) {
+/// In a longer run as many as there may be.
+fn a_hundred_children(case: &Case) {
+    let count = scale(100, 255, 255);
     let mut builder = Runtime::builder(&case.domain);
-    for i in 0..64 {
+    for i in 0..count {
         let spec = ChildSpec::entry(&format!("c{i}"), puppet).capacity(4096);
         builder = builder.spec(spec.stop_grace(BY_WORD));
     }
     let runtime = builder.start().unwrap();
-    assert_eq!(runtime.channels().unwrap().len(), 128);
+    assert_eq!(runtime.channels().unwrap().len(), 2 * count);
     let mut pids = Vec::new();
-    for i in 0..64 {
+    let mut channels = Vec::new();
+    for i in 0..count {
         let mut channel = runtime.get_channel::<str>(&format!("c{i}-active")).unwrap();
         pids.push(up(&mut channel).1);
         assert_eq!(channel.stats().capacity, 4096);
+        channels.push(channel);
     }
+    for (channel, i) in channels.iter_mut().zip(0..) {
+        channel.send(format!("say {i}")).unwrap();
+    }
+    for (channel, i) in channels.iter_mut().zip(0..) {
+        assert_eq!(line(channel), i.to_string());
+    }
+    let picture = inspect::snapshot_domain(&case.domain).unwrap();
+    assert_eq!(picture.warnings, []);
+    assert_eq!(picture.channels.len(), 2 * count);
+    let pictured: Vec<_> = picture.children.iter().map(|child| child.pid).collect();
+    assert_eq!(pictured, pids.iter().copied().map(Some).collect::<Vec<_>>());
+    let running = |child: &inspect::ChildInfo| child.state == inspect::ChildState::Running;
+    assert!(picture.children.iter().all(running));
+
     runtime_common::signal(pids[7], Signal::STOP);
     until("it is stopped", || state(pids[7]) == Some('T'));
     runtime_common::signal(pids[7], Signal::CONT);
