@@ -7,7 +7,7 @@ mod counting;
 use common::{Domain, Process, play, scale};
 use counting::{allocations, calls_of, strace_works, total};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
-use ringlane::{Channel, Message, Plain, TrySendError, Wait};
+use ringlane::{Channel, Message, Owned, Plain, TrySendError, Wait};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -29,13 +29,37 @@ fn process() {
 /// More than fit the ring, so that it wraps.
 const ROUNDS: usize = 10_000;
 
-/// All ways to send and receive without waiting. Gives how often one round allocates.
-fn one_of_each<T: Message + ?Sized>(domain: &Domain, value: &T) -> f64 {
-    let mut host = domain.of::<T>().capacity(4096).create("c").unwrap();
-    let mut guest = domain.of::<T>().open("c").unwrap();
-    let mut out = Vec::with_capacity(16);
-    let long = Duration::from_secs(20);
-    let mut round = || {
+const CAPACITY: usize = 4096;
+
+/// Both ends of a channel, in one process, and what goes to and fro.
+struct Ends<'a, T: Message + ?Sized> {
+    host: Channel<T>,
+    guest: Channel<T>,
+    value: &'a T,
+    out: Vec<Owned<T>>,
+}
+
+impl<'a, T: Message + ?Sized> Ends<'a, T> {
+    fn new(domain: &str, value: &'a T) -> Self {
+        let options = || Channel::<T>::options().domain(domain);
+        Ends {
+            host: options().capacity(CAPACITY).create("c").unwrap(),
+            guest: options().open("c").unwrap(),
+            value,
+            out: Vec::with_capacity(16),
+        }
+    }
+
+    /// All ways to send and receive without waiting, the next time in the other direction.
+    fn one_of_each(&mut self) {
+        let Ends {
+            host,
+            guest,
+            value,
+            out,
+        } = self;
+        let value = *value;
+        let long = Duration::from_secs(20);
         host.send(value).ok().unwrap();
         drop(guest.recv().unwrap());
         host.try_send(value).ok().unwrap();
@@ -43,20 +67,37 @@ fn one_of_each<T: Message + ?Sized>(domain: &Domain, value: &T) -> f64 {
         host.send_timeout(value, long).ok().unwrap();
         drop(guest.recv_timeout(long).unwrap());
         host.send_all([value, value, value]).ok().unwrap();
-        assert_eq!(guest.recv_many(&mut out, 16).unwrap(), 3);
+        assert_eq!(guest.recv_many(out, 16).unwrap(), 3);
         out.clear();
-        host.send_all([value, value, value]).ok().unwrap();
+        host.send_all([value, value, value, value]).ok().unwrap();
         drop(guest.iter().next());
         drop(guest.recv_ref().unwrap());
+        drop(guest.try_recv_ref().unwrap());
         assert_eq!(guest.try_iter().count(), 1);
-        // Nothing there, and no room, cost nothing either.
+        // Nothing there costs nothing either.
         assert!(guest.try_recv().is_err());
-        while host.try_send(value).is_ok() {}
-        guest.try_iter().for_each(drop);
+        std::mem::swap(host, guest);
+    }
+
+    fn fill_and_drain(&mut self) {
+        while self.host.try_send(self.value).is_ok() {}
+        self.guest.try_iter().for_each(drop);
+    }
+}
+
+/// How often a round of all ways allocates.
+fn allocations_of_a_round<T: Message + ?Sized>(domain: &Domain, value: &T) -> f64 {
+    let mut ends = Ends::new(domain.name(), value);
+    let rounds = |ends: &mut Ends<T>, count| {
+        for _ in 0..count {
+            ends.one_of_each();
+            ends.fill_and_drain();
+        }
     };
-    round();
-    let count = allocations(|| (0..ROUNDS / 100).for_each(|_| round()));
-    count as f64 / (ROUNDS / 100) as f64
+    // What grows does so in the first round of each direction.
+    rounds(&mut ends, 2);
+    let count = ROUNDS / 100;
+    allocations(|| rounds(&mut ends, count)) as f64 / count as f64
 }
 
 #[derive(TryFromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -71,9 +112,12 @@ impl Message for Quote {
 #[test]
 fn plain_messages_allocate_nothing() {
     let domain = Domain::new("plain-allocations");
-    assert_eq!(one_of_each::<u64>(&domain, &7), 0.0);
+    assert_eq!(allocations_of_a_round::<u64>(&domain, &7), 0.0);
     assert_eq!(size_of::<Quote>(), 56);
-    assert_eq!(one_of_each::<Quote>(&domain, &Quote([7; 7])), 0.0);
+    assert_eq!(
+        allocations_of_a_round::<Quote>(&domain, &Quote([7; 7])),
+        0.0
+    );
 }
 
 #[cfg(feature = "bytemuck")]
@@ -89,7 +133,10 @@ fn pod_messages_allocate_nothing() {
     }
 
     let domain = Domain::new("pod-allocations");
-    assert_eq!(one_of_each::<Sample>(&domain, &Sample([7; 7])), 0.0);
+    assert_eq!(
+        allocations_of_a_round::<Sample>(&domain, &Sample([7; 7])),
+        0.0
+    );
 }
 
 #[cfg(feature = "serde")]
@@ -112,16 +159,30 @@ fn serde_messages_allocate_nothing_of_their_own() {
         of: Some(7),
     };
     // The buffers of both handles grew in the first round.
-    assert_eq!(one_of_each::<Line>(&domain, &line), 0.0);
+    assert_eq!(allocations_of_a_round::<Line>(&domain, &line), 0.0);
+}
+
+/// Bytes are written where they will lie, and copied from there to where they are wanted.
+fn in_place(host: &mut Channel<[u8]>, guest: &mut Channel<[u8]>, message: &[u8; 500]) {
+    let mut loan = host.loan(500).unwrap();
+    loan.put(3, &message[3..]).unwrap();
+    loan.commit(400).unwrap();
+    let got = guest.recv_ref().unwrap();
+    let mut part = [0; 100];
+    got.copy_to(17, &mut part).unwrap();
+    assert_eq!(part, message[17..117]);
 }
 
 /// What is received as a `Vec` is one allocation; in place there is none.
 #[test]
 fn bytes_allocate_only_what_is_handed_out() {
     let domain = Domain::new("bytes-allocations");
-    let mut host = domain.of::<[u8]>().capacity(4096).create("c").unwrap();
-    let mut guest = domain.of::<[u8]>().open("c").unwrap();
     let message = [7; 500];
+    let Ends {
+        mut host,
+        mut guest,
+        ..
+    } = Ends::<[u8]>::new(domain.name(), &message);
     host.send(message).unwrap();
     guest.recv().unwrap();
     let count = allocations(|| {
@@ -133,13 +194,7 @@ fn bytes_allocate_only_what_is_handed_out() {
     assert_eq!(count, ROUNDS as u64);
     let count = allocations(|| {
         for _ in 0..ROUNDS {
-            let mut loan = host.loan(500).unwrap();
-            loan.put(3, &message[3..]).unwrap();
-            loan.commit(400).unwrap();
-            let got = guest.recv_ref().unwrap();
-            let mut part = [0; 100];
-            got.copy_to(17, &mut part).unwrap();
-            assert_eq!(part, [7; 100]);
+            in_place(&mut host, &mut guest, &message);
         }
         let full = loop {
             if let Err(e) = host.try_send(message) {
@@ -154,17 +209,20 @@ fn bytes_allocate_only_what_is_handed_out() {
 
 // ---- System calls.
 
-/// Sends and receives with nobody to wait for.
+/// Sends and receives with nobody to wait for: numbers, 56 bytes, and bytes of any length.
 fn send_and_receive(domain: &str, count: u64) {
-    let options = || Channel::<Quote>::options().domain(domain);
-    let mut host = options().create("c").unwrap();
-    let mut guest = options().open("c").unwrap();
     let quote = Quote([7; 7]);
+    let bytes = [7; 500];
+    let mut numbers = Ends::<u64>::new(domain, &7);
+    (0..count).for_each(|_| numbers.one_of_each());
+    drop(numbers);
+    let mut quotes = Ends::<Quote>::new(domain, &quote);
+    (0..count).for_each(|_| quotes.one_of_each());
+    drop(quotes);
+    let mut pieces = Ends::<[u8]>::new(domain, &bytes);
     for _ in 0..count {
-        host.send(&quote).ok().unwrap();
-        guest.recv().unwrap();
-        guest.try_send(&quote).ok().unwrap();
-        host.try_recv().unwrap();
+        pieces.one_of_each();
+        in_place(&mut pieces.host, &mut pieces.guest, &bytes);
     }
 }
 
@@ -199,7 +257,7 @@ fn sending_and_receiving_make_no_system_call() {
     if !strace_works() {
         return;
     }
-    let (few, many) = (1_000, scale(200_000, 1_000_000, 100_000_000));
+    let (few, many) = (1_000, scale(50_000, 300_000, 10_000_000));
     let of_few = calls_of("both ends", domain.name(), few);
     let of_many = calls_of("both ends", domain.name(), many);
     eprintln!("{} calls for {few} rounds", total(&of_few));
