@@ -23,20 +23,19 @@ pub(crate) fn write(slot: &Slot) {
     let pid = std::process::id();
     let pidfd = sys::open_pid(pid).ok().flatten();
     slot.pid.store(u64::from(pid), Relaxed);
-    slot.pid_namespace.store(namespace("pid"), Relaxed);
+    slot.pid_namespace.store(pid_namespace(), Relaxed);
     slot.time_namespace.store(namespace("time"), Relaxed);
     slot.start_time.store(start_time(pid).unwrap_or(0), Relaxed);
     slot.pidfd_inode
         .store(pidfd.map_or(0, |fd| sys::pidfd_inode(fd.as_fd())), Relaxed);
 }
 
-/// Whether whoever wrote the identity in `slot` lives.
-pub(crate) fn proof(slot: &Slot) -> Proof {
+/// Whether whoever wrote the identity in `slot` lives; `ours` is [`pid_namespace`].
+pub(crate) fn proof(slot: &Slot, ours: u64) -> Proof {
     let pid = slot.pid.load(Relaxed) as u32;
     if pid == 0 {
         return Proof::Dead;
     }
-    let ours = namespace("pid");
     if ours == 0 || slot.pid_namespace.load(Relaxed) != ours {
         return Proof::Unknown;
     }
@@ -87,6 +86,12 @@ pub(crate) fn has_exec_ed(slot: &Slot, roster: &Segment) -> bool {
         // It is gone meanwhile; or it may not be asked, and is believed.
         Err(e) => e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH),
     }
+}
+
+/// The pid namespace of this process, which it keeps; 0 if it cannot be told. A fork may have
+/// another.
+pub(crate) fn pid_namespace() -> u64 {
+    namespace("pid")
 }
 
 /// Inode of our namespace of that kind, 0 if it cannot be told.

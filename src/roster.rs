@@ -53,6 +53,8 @@ pub(crate) struct Roster {
     holder: Holder,
     id: u64,
     canary: ForkCanary,
+    /// Of this process.
+    pid_namespace: u64,
 }
 
 /// All rosters of this process: a second handle must not take a second slot, for its own token
@@ -125,6 +127,7 @@ impl Roster {
                     holder,
                     id,
                     canary,
+                    pid_namespace: identity::pid_namespace(),
                 });
             }
         }
@@ -152,7 +155,7 @@ impl Roster {
         self.holder
     }
 
-    /// Whether `holder` lives, by the death rule. About a microsecond.
+    /// Whether `holder` lives, by the death rule: five system calls.
     pub(crate) fn is_alive(&self, holder: Holder) -> bool {
         if holder == self.holder {
             return true;
@@ -160,7 +163,7 @@ impl Roster {
         let Some(token) = &self.token else {
             return true;
         };
-        is_alive(&self.segment, token, holder)
+        is_alive(&self.segment, token, self.pid_namespace, holder)
     }
 
     /// The pid of `holder`, 0 if another has its slot by now.
@@ -173,6 +176,8 @@ impl Roster {
 pub(crate) struct RosterView {
     segment: Segment,
     file: OwnedFd,
+    /// Of this process.
+    pid_namespace: u64,
 }
 
 impl RosterView {
@@ -185,7 +190,11 @@ impl RosterView {
                 "it is too small for a roster",
             ));
         }
-        Ok(RosterView { segment, file })
+        Ok(RosterView {
+            segment,
+            file,
+            pid_namespace: identity::pid_namespace(),
+        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -193,7 +202,7 @@ impl RosterView {
     }
 
     pub(crate) fn is_alive(&self, holder: Holder) -> bool {
-        is_alive(&self.segment, &self.file, holder)
+        is_alive(&self.segment, &self.file, self.pid_namespace, holder)
     }
 
     pub(crate) fn pid_of(&self, holder: Holder) -> u32 {
@@ -286,6 +295,7 @@ fn found(directory: &Directory) -> Result<()> {
 fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
     let header = segment.header::<RosterHeader>();
     let io = |e: std::io::Error| Error::io(segment.path(), e);
+    let pid_namespace = identity::pid_namespace();
     // All bytes may be taken by one process: that retires the roster, or renews it after a reboot.
     // It is waited for, unless it is stopped.
     let deadline = Instant::now() + PATIENCE;
@@ -308,7 +318,7 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
                 std::thread::sleep(Duration::from_micros(300 * (unlike_the_other + round % 3)));
                 break;
             }
-            if may_be_taken(slot, segment) {
+            if may_be_taken(slot, segment, pid_namespace) {
                 return Ok(Some(occupy(slot, k)));
             }
             sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
@@ -316,7 +326,8 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
         if header.state.load(Acquire) == RETIRED && !segment.is_linked(directory) {
             return Ok(None);
         }
-        if header.slots.iter().all(is_of_somebody) {
+        let is_taken = |slot| is_of_somebody(slot, pid_namespace);
+        if header.slots.iter().all(is_taken) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -325,14 +336,14 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
 }
 
 /// Whether the slot is one process's own, as far as can be told.
-fn is_of_somebody(slot: &Slot) -> bool {
-    slot.pid.load(Relaxed) != 0 && identity::proof(slot) != Proof::Dead
+fn is_of_somebody(slot: &Slot, pid_namespace: u64) -> bool {
+    slot.pid.load(Relaxed) != 0 && identity::proof(slot, pid_namespace) != Proof::Dead
 }
 
 /// Whether the slot of a free byte is nobody's: not that of a living process that lost its token.
 /// One that is our own we may have: it is of a program that exec'ed into this one.
-fn may_be_taken(slot: &Slot, roster: &Segment) -> bool {
-    identity::proof(slot) != Proof::Alive
+fn may_be_taken(slot: &Slot, roster: &Segment, pid_namespace: u64) -> bool {
+    identity::proof(slot, pid_namespace) != Proof::Alive
         || slot.pid.load(Relaxed) == u64::from(std::process::id())
         || identity::has_exec_ed(slot, roster)
 }
@@ -394,7 +405,7 @@ fn occupy(slot: &Slot, k: usize) -> Holder {
     }
 }
 
-fn is_alive(segment: &Segment, token: &OwnedFd, holder: Holder) -> bool {
+fn is_alive(segment: &Segment, token: &OwnedFd, pid_namespace: u64, holder: Holder) -> bool {
     let header = segment.header::<RosterHeader>();
     let slot = &header.slots[usize::from(holder.slot)];
     // The mapping may be read-only: Relaxed loads, and fences.
@@ -406,7 +417,7 @@ fn is_alive(segment: &Segment, token: &OwnedFd, holder: Holder) -> bool {
     let Ok(locked) = sys::byte_is_locked(token.as_fd(), u64::from(holder.slot)) else {
         return true;
     };
-    let alive = match identity::proof(slot) {
+    let alive = match identity::proof(slot, pid_namespace) {
         Proof::Dead => false,
         Proof::Alive => locked || !identity::has_exec_ed(slot, segment),
         Proof::Unknown => locked,

@@ -217,8 +217,14 @@ mod real {
     /// pidfds share one inode.
     pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> u64 {
         const PIDFS_MAGIC: u64 = 0x5049_4446;
-        match (rustix::fs::fstatfs(pidfd), rustix::fs::fstat(pidfd)) {
-            (Ok(fs), Ok(stat)) if fs.f_type as u64 == PIDFS_MAGIC => stat.st_ino,
+        static ON_PIDFS: OnceLock<bool> = OnceLock::new();
+        // One answer for all pidfds of a kernel; that there was none is no answer.
+        let on_pidfs = ON_PIDFS.get().copied().unwrap_or_else(|| {
+            let fs = rustix::fs::fstatfs(pidfd);
+            fs.is_ok_and(|fs| *ON_PIDFS.get_or_init(|| fs.f_type as u64 == PIDFS_MAGIC))
+        });
+        match rustix::fs::fstat(pidfd) {
+            Ok(stat) if on_pidfs => stat.st_ino,
             _ => 0,
         }
     }
