@@ -6,8 +6,10 @@
 //! What a mode measures is its module: it takes the [`Options`] and fills a [`Report`].
 
 mod chart;
+mod costs;
 mod keeper;
 mod machine;
+mod plot;
 mod report;
 mod rounds;
 mod store;
@@ -24,10 +26,11 @@ usage: shootout MODE [--quick] [--json FILE] [--svg DIR]
 
 modes:
   store        the shared store against maps in process, LMDB, redb and Redis
+  costs        fences, ways to wait, memory, attaching, and how costs grow
 
   --quick      fewer contestants and rounds: under a minute
   --json FILE  the figures of all rounds and their ratios, one object a line
-  --svg DIR    bar charts";
+  --svg DIR    bar charts and plots";
 
 /// What the command line asks for.
 pub struct Options {
@@ -40,12 +43,14 @@ pub struct Options {
 #[derive(Clone, Copy)]
 enum Mode {
     Store,
+    Costs,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mode = match arguments.next().as_deref() {
             Some("store") => Mode::Store,
+            Some("costs") => Mode::Costs,
             Some(other) => return Err(format!("no mode `{other}`")),
             None => return Err("no mode".to_owned()),
         };
@@ -72,6 +77,8 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    costs::serve_if_end();
+    costs::be_child_if_told();
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(why) => {
@@ -91,6 +98,7 @@ fn work(options: &Options, scratch: &Scratch) -> ExitCode {
     print!("{}", report.machine);
     match options.mode {
         Mode::Store => store::run(options.quick, scratch, &mut report),
+        Mode::Costs => costs::run(options.quick, &mut report),
     }
     let written = [
         options.json.as_ref().map(|file| report.write_json(file)),
@@ -98,6 +106,10 @@ fn work(options: &Options, scratch: &Scratch) -> ExitCode {
             .svg
             .as_ref()
             .map(|dir| chart::write_all(&report, dir)),
+        options
+            .svg
+            .as_ref()
+            .map(|dir| plot::write_all(&report, dir)),
     ];
     for outcome in written.into_iter().flatten() {
         if let Err(why) = outcome {

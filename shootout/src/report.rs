@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::chart::Picture;
+use crate::costs::Cost;
 use crate::machine::Machine;
+use crate::plot::Plot;
 use crate::rounds::{median, ratios, spread};
 
 /// Whose figures all others are set against.
@@ -62,6 +64,8 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// What to draw, as the mode says.
     pub pictures: &'static [Picture],
+    pub costs: Vec<Cost>,
+    pub plots: &'static [Plot],
     ratios: Vec<Ratio>,
 }
 
@@ -71,6 +75,8 @@ impl Report {
             machine,
             figures: Vec::new(),
             pictures: &[],
+            costs: Vec::new(),
+            plots: &[],
             ratios: Vec::new(),
         }
     }
@@ -148,6 +154,16 @@ impl Report {
                 format!("\"ratio\":\"{}\"", ratio.name),
             ];
             fields.extend(numbers(&ratio.rounds));
+            let _ = writeln!(text, "{{{}}}", fields.join(","));
+        }
+        for cost in &self.costs {
+            let mut fields = vec![
+                format!("\"work\":\"{}\"", cost.work),
+                format!("\"way\":\"{}\"", cost.way),
+                format!("\"at\":{}", cost.at),
+                format!("\"unit\":\"{}\"", cost.unit),
+            ];
+            fields.extend(numbers(&cost.rounds));
             let _ = writeln!(text, "{{{}}}", fields.join(","));
         }
         fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
