@@ -183,7 +183,7 @@ impl<T: Message + ?Sized> Sender<T> {
         let producer = &mut self.producer;
         T::Codec::encode(value, &mut self.scratch, |bytes| {
             let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
-            producer.write(&claim, 0, bytes);
+            producer.fill(&claim, bytes);
             producer.commit(claim, bytes.len());
             Ok(())
         })

@@ -23,6 +23,10 @@ pub(crate) struct Producer {
 /// Sixteen lines take about as long to come from another processor as to fill.
 const AHEAD: u64 = 1024;
 
+/// A payload of so many bytes is worth a thought about which of its lines is written when.
+const MANY_LINES: usize = 256;
+const LINE: u64 = 64;
+
 /// Room for one record. Nothing is visible until it is committed; forgetting it is free.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
@@ -167,6 +171,20 @@ impl Producer {
         debug_assert!(at % 8 == 0 && at + bytes.len() <= claim.len);
         // SAFETY: a claim lies within the ring from its start to its end.
         unsafe { words::copy_in(bytes, self.payload(claim, at)) };
+    }
+
+    /// Writes all of the claimed payload.
+    #[inline(always)]
+    pub(crate) fn fill(&self, claim: &Claim, bytes: &[u8]) {
+        if bytes.len() < MANY_LINES {
+            return self.write(claim, 0, bytes);
+        }
+        // The consumer keeps looking at the header, and with each look takes its line away. So what
+        // lies in that line comes last.
+        let first = (LINE - (claim.start + HEADER) % LINE) % LINE;
+        let (first, rest) = bytes.split_at(first as usize);
+        self.write(claim, first.len(), rest);
+        self.write(claim, 0, first);
     }
 
     /// Writes `bytes` at any `at` of the claimed payload, and leaves all else as it is. The caller
