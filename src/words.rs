@@ -221,10 +221,13 @@ pub(crate) fn read_words<T: TryFromBytes + KnownLayout + Immutable, E>(
 /// Asks for the line at `at` to be brought near, to be written.
 #[inline(always)]
 pub(crate) fn prefetch_for_write(at: NonNull<AtomicU64>) {
+    // As a number: nothing is read or written there, so the compiler may keep in registers what it
+    // has in them.
+    let at = at.as_ptr() as usize;
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
     // SAFETY: it changes nothing, wherever it points.
     unsafe {
-        core::arch::asm!("prefetchw [{}]", in(reg) at.as_ptr(), options(nostack, preserves_flags, readonly));
+        core::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, nomem));
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
     let _ = at;

@@ -119,7 +119,7 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// As the type's documentation says; `Stopping` once nothing is left and the runtime asked this
     /// process to stop; `Decode` for a message that is no `T`, which is consumed; `ModeConflict` at
     /// an end that only allows listening; `Forked`, `Corrupt`.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<Owned<T>, RecvError> {
         match self.usual() {
             Some(record) => self.take(record),
@@ -163,17 +163,22 @@ impl<T: Message + ?Sized> Receiver<T> {
         let first = self.recv()?;
         out.push(first);
         let mut count = 1;
+        let mut progress = self.consumer.progress();
         while count < max {
-            // What is unusual is told by the next call.
-            let Peek::Record(record) = self.consumer.peek() else {
-                break;
+            let record = match self.consumer.peek_usual(progress) {
+                Some(record) => record,
+                None => match self.consumer.peek() {
+                    Peek::Record(record) => record,
+                    // What is unusual is told by the next call.
+                    _ => break,
+                },
             };
             let received = Received::<RecvError>::new(&self.consumer, record);
             match T::Codec::decode(received, &mut self.scratch) {
                 Ok(value) => out.push(value),
                 Err(_) => break,
             }
-            self.consumer.pass(record);
+            progress = self.consumer.pass(progress, record);
             count += 1;
         }
         self.consumer.publish();
@@ -296,7 +301,7 @@ impl<T: Message + ?Sized> Receiver<T> {
         if self.canary.forked() || self.gate != Gate::Open {
             return None;
         }
-        self.consumer.peek_usual()
+        self.consumer.peek_usual(self.consumer.progress())
     }
 
     /// What `recv` does if there is anything unusual, such as nothing to receive.
@@ -474,9 +479,11 @@ impl<T: Message + ?Sized> Receiver<T> {
     #[inline(never)]
     fn wait_for_record(&mut self, deadline: Option<Instant>) -> Result<Record, TryRecvError> {
         self.slip.slip(self.consumer.received());
+        let mut slept = false;
         loop {
             let consumer = &self.consumer;
-            if self.spinner.spin(|| consumer.is_ready()) {
+            // Whoever slept in vain is not in a hurry.
+            if !slept && self.spinner.spin(|| consumer.is_ready()) {
                 if let Some(record) = self.ready()? {
                     return Ok(record);
                 }
@@ -496,6 +503,7 @@ impl<T: Message + ?Sized> Receiver<T> {
                 std::thread::yield_now();
             } else {
                 self.sleep(left.min(SLICE));
+                slept = true;
             }
             if let Some(record) = self.ready()? {
                 return Ok(record);

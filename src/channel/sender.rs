@@ -5,7 +5,7 @@ use super::{Held, OneThread, Stats, Wait, deadline_in};
 use crate::codec::{Codec, Message};
 use crate::doorbell::{self, News, SLICE, Slept, Slip, Spinner};
 use crate::error::{SendError, TrySendError};
-use crate::ring::{Claim, Producer, Refusal};
+use crate::ring::{Claim, Producer, Progress, Refusal};
 use crate::role::State;
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
@@ -90,9 +90,12 @@ impl<T: Message + ?Sized> Sender<T> {
     /// `Closed` once the other end is closed or dropped its receiver; `TooLarge` and `Encode`
     /// before anything is written; with a full ring `PeerDied` if the other end's process is dead,
     /// and `Stopping`; `Forked`, `Corrupt`. The value comes back in each.
-    #[inline]
+    #[inline(always)]
     pub fn send<V: Borrow<T>>(&mut self, value: V) -> Result<(), SendError<V>> {
-        if self.send_at_once(value.borrow()) {
+        if self
+            .send_usual(self.producer.progress(), value.borrow())
+            .is_some()
+        {
             return Ok(());
         }
         self.send_or_wait(value)
@@ -104,7 +107,10 @@ impl<T: Message + ?Sized> Sender<T> {
     /// `Full`, or as [`send`](Self::send).
     #[inline]
     pub fn try_send<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
-        if self.send_at_once(value.borrow()) {
+        if self
+            .send_usual(self.producer.progress(), value.borrow())
+            .is_some()
+        {
             return Ok(());
         }
         self.try_send_slowly(value)
@@ -119,7 +125,10 @@ impl<T: Message + ?Sized> Sender<T> {
         value: V,
         timeout: Duration,
     ) -> Result<(), TrySendError<V>> {
-        if self.send_at_once(value.borrow()) {
+        if self
+            .send_usual(self.producer.progress(), value.borrow())
+            .is_some()
+        {
             return Ok(());
         }
         self.send_slowly(value, deadline_in(timeout))
@@ -136,8 +145,15 @@ impl<T: Message + ?Sized> Sender<T> {
         values: impl IntoIterator<Item = V>,
     ) -> Result<usize, SendError<V>> {
         let mut count = 0;
+        let mut progress = self.producer.progress();
         for value in values {
-            self.send(value)?;
+            match self.send_usual(progress, value.borrow()) {
+                Some(to) => progress = to,
+                None => {
+                    self.send_or_wait(value)?;
+                    progress = self.producer.progress();
+                }
+            }
             count += 1;
         }
         Ok(count)
@@ -149,25 +165,34 @@ impl<T: Message + ?Sized> Sender<T> {
         Stats::of(ring.header(), ring.capacity())
     }
 
-    /// Sends a message if nothing stands in the way; `false` does not say what does.
+    /// Sends a message if nothing stands in the way, and says how far we are then. `None` does not
+    /// say what does. `from` is how far we are: the producer's own, or a copy of it at hand.
     #[inline(always)]
-    fn send_at_once(&mut self, value: &T) -> bool {
+    fn send_usual(&mut self, from: Progress, value: &T) -> Option<Progress> {
         let header = self.producer.ring().header();
         if self.canary.forked() || self.news.pending(header) {
-            return false;
+            return None;
         }
-        let sent = matches!(self.put(value), Ok(Ok(())));
-        if sent {
-            self.ring();
-        }
-        sent
+        let producer = &self.producer;
+        let put = |bytes: &[u8]| producer.put(from, bytes);
+        let to = T::Codec::encode(value, &mut self.scratch, put).ok()??;
+        self.producer.advance(to);
+        self.ring();
+        Some(to)
     }
 
     #[cold]
     #[inline(never)]
     fn send_now(&mut self, value: &T) -> Result<(), Failure> {
         self.check()?;
-        match self.put(value) {
+        let producer = &mut self.producer;
+        let put = T::Codec::encode(value, &mut self.scratch, |bytes| {
+            let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
+            producer.fill(&claim, bytes);
+            producer.commit(claim, bytes.len());
+            Ok(())
+        });
+        match put {
             Ok(Ok(())) => {
                 self.ring();
                 Ok(())
@@ -175,18 +200,6 @@ impl<T: Message + ?Sized> Sender<T> {
             Ok(Err((refusal, len))) => Err(self.refused(refusal, len)),
             Err(why) => Err(Failure::Encode(why)),
         }
-    }
-
-    /// Commits a message without ringing. Refused, it says how large it would have been.
-    #[inline(always)]
-    fn put(&mut self, value: &T) -> Result<Result<(), (Refusal, usize)>, String> {
-        let producer = &mut self.producer;
-        T::Codec::encode(value, &mut self.scratch, |bytes| {
-            let claim = producer.claim(bytes.len()).map_err(|r| (r, bytes.len()))?;
-            producer.fill(&claim, bytes);
-            producer.commit(claim, bytes.len());
-            Ok(())
-        })
     }
 
     /// What every operation asks first: two private loads, and one of a line that both sides keep.

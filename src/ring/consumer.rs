@@ -6,9 +6,7 @@ use super::*;
 /// The receiving side. One per ring at a time, which its holder's role word guarantees.
 pub(crate) struct Consumer {
     ring: Ring,
-    /// Where the next record begins. Ours alone.
-    position: u64,
-    received: u64,
+    progress: Progress,
     /// High half of the headers that the known incarnation of the producer commits.
     tag: u64,
     /// Records that end at or below it had been handed out by a consumer before us.
@@ -55,11 +53,14 @@ impl Consumer {
     pub(crate) fn attach(ring: Ring, peer: Incarnation) -> Result<Self, Corrupt> {
         let position = ring.load_head()?;
         let line = &ring.header().consumer;
-        let (seen, received) = (line.seen.load(Relaxed), line.received.load(Relaxed));
+        let seen = line.seen.load(Relaxed);
+        let progress = Progress {
+            position,
+            messages: line.received.load(Relaxed),
+        };
         Ok(Consumer {
             ring,
-            position,
-            received,
+            progress,
             tag: peer.tag(),
             seen,
             usual: NO_HEADER,
@@ -71,9 +72,15 @@ impl Consumer {
         &self.ring
     }
 
+    /// How far we are.
+    #[inline(always)]
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     /// Messages received.
     pub(crate) fn received(&self) -> u64 {
-        self.received
+        self.progress.messages
     }
 
     /// Who sent the oldest message that is still there.
@@ -91,31 +98,31 @@ impl Consumer {
     }
 
     /// The next record if it is of the same size as the last, without taking it; `None` says
-    /// nothing.
+    /// nothing. How far we are is told, since the caller may have it at hand.
     ///
     /// Where it ends then follows from what the consumer knows itself: from the header only whether
     /// the guess was right. So a processor that bets on it works on the records behind this one
     /// before this one's header has come from the producer's cache, and several lines are on their
     /// way at a time.
     #[inline(always)]
-    pub(crate) fn peek_usual(&self) -> Option<Record> {
-        // Acquire: the commit edge; partner: `Producer::commit`.
+    pub(crate) fn peek_usual(&self, Progress { position, .. }: Progress) -> Option<Record> {
+        // Acquire: the commit edge; partner: `Producer::store_header`.
         let header = self
             .ring
-            .record_header(self.position)
+            .record_header(position)
             .load(ordered(Step::PeekAcquire, Acquire));
-        let fits = self.usual_size <= self.ring.to_end(self.position);
+        let fits = self.usual_size <= self.ring.to_end(position);
         (header == self.usual && fits).then(|| Record {
-            position: self.position,
+            position,
             len: self.usual as u32 as usize,
-            end: self.position + self.usual_size,
+            end: position + self.usual_size,
         })
     }
 
     /// The next record, without taking it.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Peek {
-        match self.peek_usual() {
+        match self.peek_usual(self.progress) {
             Some(record) => Peek::Record(record),
             None => self.peek_unusual(),
         }
@@ -126,7 +133,7 @@ impl Consumer {
         // Acquire: as in `peek_usual`.
         let header = self
             .ring
-            .record_header(self.position)
+            .record_header(self.progress.position)
             .load(ordered(Step::PeekAcquire, Acquire));
         if header == 0 {
             return Peek::Empty;
@@ -140,12 +147,12 @@ impl Consumer {
     fn checked(&mut self, header: u64) -> Peek {
         let len = u64::from(header as u32);
         let size = record_size(len);
-        if size <= self.ring.to_end(self.position) && size <= self.ring.capacity / 2 {
+        if size <= self.ring.to_end(self.progress.position) && size <= self.ring.capacity / 2 {
             (self.usual, self.usual_size) = (header, size);
             Peek::Record(Record {
-                position: self.position,
+                position: self.progress.position,
                 len: len as usize,
-                end: self.position + size,
+                end: self.progress.position + size,
             })
         } else {
             Peek::Corrupt
@@ -155,25 +162,31 @@ impl Consumer {
     /// Whether there is something to `peek` at.
     #[inline(always)]
     pub(crate) fn is_ready(&self) -> bool {
-        self.ring.record_header(self.position).load(Relaxed) != 0
+        self.ring
+            .record_header(self.progress.position)
+            .load(Relaxed)
+            != 0
     }
 
     /// Padding, discarded records, another incarnation, or nonsense.
     #[cold]
     #[inline(never)]
     fn peek_unexpected(&mut self) -> Peek {
-        let from = self.position;
+        let from = self.progress.position;
         // Each step passes at least one word, and a lap without an end is nonsense.
         for _ in 0..self.ring.capacity / 8 {
-            let header = self.ring.record_header(self.position).load(Acquire);
-            if header == 0 && self.position != from {
+            let header = self
+                .ring
+                .record_header(self.progress.position)
+                .load(Acquire);
+            if header == 0 && self.progress.position != from {
                 self.publish();
                 return Peek::Passed;
             }
             if header == 0 {
                 return Peek::Empty;
             }
-            let Some(size) = self.ring.checked_size(self.position, header) else {
+            let Some(size) = self.ring.checked_size(self.progress.position, header) else {
                 return Peek::Corrupt;
             };
             if is_message(header) {
@@ -182,7 +195,7 @@ impl Consumer {
                 }
                 return Peek::Other(Incarnation::of(header));
             }
-            self.position += size;
+            self.progress.position += size;
         }
         Peek::Corrupt
     }
@@ -255,7 +268,7 @@ impl Consumer {
 
     /// Where the next record begins.
     pub(crate) fn position(&self) -> u64 {
-        self.position
+        self.progress.position
     }
 
     /// Where byte `at` (a multiple of 8) of the payload lies.
@@ -267,17 +280,17 @@ impl Consumer {
     /// Gives the record's room back: it is received.
     #[inline(always)]
     pub(crate) fn release(&mut self, record: Record) {
-        self.pass(record);
+        self.pass(self.progress, record);
         self.publish();
     }
 
-    /// Counts the record as received, without telling the producer yet.
+    /// Counts the record as received, without telling the producer yet. `from` is how far we are;
+    /// gives how far we are now.
     #[inline(always)]
-    pub(crate) fn pass(&mut self, record: Record) {
-        debug_assert_eq!(record.position, self.position);
-        self.position = record.end;
-        // It began as what lay in the segment, so any number.
-        self.received = self.received.wrapping_add(1);
+    pub(crate) fn pass(&mut self, from: Progress, record: Record) -> Progress {
+        debug_assert_eq!(record.position, self.progress.position);
+        self.progress = from.after(record.end);
+        self.progress
     }
 
     /// Tells the producer how far we are.
@@ -287,16 +300,16 @@ impl Consumer {
         // Release: the room edge; partner: `Producer::refresh`.
         store(
             &line.head,
-            self.position,
+            self.progress.position,
             ordered(Step::HeadRelease, Release),
         );
-        store(&line.received, self.received, Relaxed);
+        store(&line.received, self.progress.messages, Relaxed);
     }
 
     /// Drops all that is there now.
     pub(crate) fn discard_undelivered(&mut self) -> Result<(), Corrupt> {
         for record in self.ring.walk()? {
-            self.position = record?.end();
+            self.progress.position = record?.end();
         }
         self.publish();
         Ok(())

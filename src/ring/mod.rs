@@ -220,6 +220,30 @@ fn is_message(header: u64) -> bool {
     matches!(kind_of(header), DATA | HEIR)
 }
 
+/// How far one side has come.
+///
+/// A side keeps it in its own memory, and a processor that reads back what it just wrote there waits
+/// some 8 cycles. So who sends or receives many messages keeps a copy in hand, and only writes the
+/// other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Where the next record begins.
+    position: u64,
+    /// Messages so far. It began as what lay in the segment, so any number.
+    messages: u64,
+}
+
+impl Progress {
+    /// After one more message, which ends at `end`.
+    #[inline(always)]
+    fn after(self, end: u64) -> Self {
+        Progress {
+            position: end,
+            messages: self.messages.wrapping_add(1),
+        }
+    }
+}
+
 /// One holder of the producer's end, as its records name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Incarnation {

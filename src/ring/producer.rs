@@ -6,14 +6,12 @@ use super::*;
 /// The sending side. One per ring at a time, which its holder's role word guarantees.
 pub(crate) struct Producer {
     ring: Ring,
-    /// Where the next record goes. Ours alone.
-    position: u64,
+    progress: Progress,
     /// `head` as last seen: may be stale, is never too large.
     head: u64,
     /// What begins at `position` and ends at or before this needs no further look: it fits, does not
     /// wrap, and is not too large. May lie below `position`.
     reach: u64,
-    sent: u64,
     /// The headers that we commit, but for the length.
     tag: u64,
 }
@@ -60,12 +58,15 @@ impl Producer {
             }
         }
         let sent = ring.header().producer.sent.load(Relaxed);
+        let progress = Progress {
+            position,
+            messages: sent,
+        };
         Ok(Producer {
             ring,
-            position,
+            progress,
             head,
             reach: position,
-            sent,
             tag: me.tag() << 32,
         })
     }
@@ -76,12 +77,18 @@ impl Producer {
 
     /// Where the next record goes.
     pub(crate) fn position(&self) -> u64 {
-        self.position
+        self.progress.position
+    }
+
+    /// How far we are.
+    #[inline(always)]
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
     }
 
     /// Messages committed.
     pub(crate) fn sent(&self) -> u64 {
-        self.sent
+        self.progress.messages
     }
 
     /// Whether `head` moved since we last looked, so that there may be room now.
@@ -89,19 +96,36 @@ impl Producer {
         self.ring.header().consumer.head.load(Relaxed) != self.head
     }
 
-    /// Room for a payload of `len` bytes.
+    /// Commits a message if it needs no further look. `from` is how far we are, and what it gives is
+    /// for [`advance`](Self::advance).
     #[inline(always)]
+    pub(crate) fn put(&self, from: Progress, bytes: &[u8]) -> Option<Progress> {
+        let (start, len) = (from.position, bytes.len());
+        let end = start + record_size(len as u64);
+        if end > self.reach {
+            return None;
+        }
+        self.end_at(end);
+        self.fill(&Claim { start, len }, bytes);
+        self.store_header(start, self.tag | len as u64);
+        let to = from.after(end);
+        self.mirror(to);
+        Some(to)
+    }
+
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, to: Progress) {
+        self.progress = to;
+    }
+
+    /// Room for a payload of `len` bytes.
     pub(crate) fn claim(&mut self, len: usize) -> Result<Claim, Refusal> {
         let size = record_size(len as u64);
-        let start = match self.position + size <= self.reach {
-            true => self.position,
+        let start = match self.progress.position + size <= self.reach {
+            true => self.progress.position,
             false => self.look_for_room(len)?,
         };
         self.end_at(start + size);
-        let ahead = start + size + AHEAD;
-        if ahead <= self.reach {
-            words::prefetch_for_write(self.ring.word(ahead));
-        }
         Ok(Claim { start, len })
     }
 
@@ -113,10 +137,10 @@ impl Producer {
             return Err(Refusal::TooLarge);
         }
         let size = record_size(len as u64);
-        let end_of_lap = self.position + self.ring.to_end(self.position);
-        let start = match self.position + size > end_of_lap {
+        let end_of_lap = self.progress.position + self.ring.to_end(self.progress.position);
+        let start = match self.progress.position + size > end_of_lap {
             true => end_of_lap,
-            false => self.position,
+            false => self.progress.position,
         };
         let next = if without(Step::RoomForNext) {
             0
@@ -128,7 +152,7 @@ impl Producer {
         if start + size + next > self.head + capacity {
             self.refresh().map_err(|Corrupt| Refusal::Corrupt)?;
         }
-        let largest = self.position + capacity / 2;
+        let largest = self.progress.position + capacity / 2;
         self.reach = end_of_lap.min(largest).min(self.head + capacity - next);
         // *Really* full.
         if start + size + next > self.head + capacity {
@@ -139,11 +163,14 @@ impl Producer {
 
     /// Zeroes the header behind a record that is to end at `end`. This comes before the payload, so
     /// that payload and header are written to lines that are here by then, without another's between
-    /// them.
+    /// them. Asks for the line that is to be written a little later.
     #[inline(always)]
     fn end_at(&self, end: u64) {
         if !without(Step::ZeroNext) {
             store(self.ring.record_header(end), 0, Relaxed);
+        }
+        if end + AHEAD <= self.reach {
+            words::prefetch_for_write(self.ring.word(end + AHEAD));
         }
     }
 
@@ -152,12 +179,12 @@ impl Producer {
         // Acquire: the room edge; partner: `Consumer::publish`.
         let head = self.ring.load_head()?;
         // It never goes back, and never passes us.
-        if head < self.head || head > self.position {
+        if head < self.head || head > self.progress.position {
             return Err(Corrupt);
         }
         self.head = head;
         let line = &self.ring.header().producer;
-        let used = self.position - head;
+        let used = self.progress.position - head;
         if used > line.peak.load(Relaxed) {
             line.peak.store(used, Relaxed);
         }
@@ -205,7 +232,6 @@ impl Producer {
     }
 
     /// Makes the first `len` bytes of the claim a message, by one store.
-    #[inline(always)]
     pub(crate) fn commit(&mut self, claim: Claim, len: usize) {
         debug_assert!(len <= claim.len);
         let end = claim.start + record_size(len as u64);
@@ -213,26 +239,31 @@ impl Producer {
         if len != claim.len {
             self.end_at(end);
         }
-        // Release: the commit edge; partner: `Consumer::peek`.
-        let release = ordered(Step::CommitRelease, Release);
-        if claim.start == self.position {
-            store(self.ring.record_header(self.position), header, release);
+        if claim.start == self.progress.position {
+            self.store_header(claim.start, header);
         } else {
             // The padding's header commits the record behind it, too.
-            let padding = claim.start - self.position - HEADER;
+            let padding = claim.start - self.progress.position - HEADER;
             store(self.ring.record_header(claim.start), header, Relaxed);
-            store(
-                self.ring.record_header(self.position),
-                PADDING << 32 | padding,
-                release,
-            );
+            self.store_header(self.progress.position, PADDING << 32 | padding);
         }
-        self.position = end;
-        // It began as what lay in the segment, so any number.
-        self.sent = self.sent.wrapping_add(1);
+        self.progress = self.progress.after(end);
+        self.mirror(self.progress);
+    }
+
+    #[inline(always)]
+    fn store_header(&self, position: u64, header: u64) {
+        // Release: the commit edge; partner: `Consumer::peek_usual`.
+        let release = ordered(Step::CommitRelease, Release);
+        store(self.ring.record_header(position), header, release);
+    }
+
+    /// For pictures.
+    #[inline(always)]
+    fn mirror(&self, progress: Progress) {
         let line = &self.ring.header().producer;
-        store(&line.tail, end, Relaxed);
-        store(&line.sent, self.sent, Relaxed);
+        store(&line.tail, progress.position, Relaxed);
+        store(&line.sent, progress.messages, Relaxed);
     }
 
     /// Takes back what former producers committed and nobody received yet. The consumer may
