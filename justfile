@@ -34,6 +34,10 @@ instructions *args:
 shootout *args:
     cargo run --release --manifest-path shootout/Cargo.toml -- store {{args}}
 
+# Fences, ways to wait, memory, attaching, and how costs grow: renews docs/costs.md and its plots in a minute
+costs *args:
+    cargo run --release --manifest-path shootout/Cargo.toml -- costs --svg docs/plots --page docs/costs.md {{args}}
+
 # What the store's lock costs beside the two instructions that it cannot do without
 bench-lock:
     cargo test --release --lib lock::tests::cost -- --ignored --nocapture

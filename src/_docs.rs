@@ -1,5 +1,5 @@
 //! The pages of `docs/`: the [guide], the [guarantees], the [design FAQ](faq), the
-//! [architecture], the [dependencies] and the [benchmarks].
+//! [architecture], the [dependencies], the [benchmarks] and the [costs].
 //!
 //! They are compiled here so that their examples are tested and their links are checked.
 
@@ -14,6 +14,7 @@ macro_rules! pages {
 [architecture]: crate::_docs::architecture
 [dependencies]: crate::_docs::dependencies
 [benchmarks]: crate::_docs::benchmarks
+[costs]: crate::_docs::costs
 [layout]: ../../../src/ringlane/layout.rs.html
 [role]: ../../../src/ringlane/role.rs.html
 [roster]: ../../../src/ringlane/roster.rs.html
@@ -69,4 +70,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(guide guarantees faq architecture dependencies benchmarks);
+pages!(guide guarantees faq architecture dependencies benchmarks costs);

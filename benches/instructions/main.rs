@@ -8,7 +8,7 @@
 //!
 //! - nothing said: prints the counts beside the recorded ones; exits with 1 if one of them changed
 //!   by more than its tolerance
-//! - `--record`: writes them down
+//! - `--record`: writes them down, there and into `docs/costs.md`
 
 mod operations;
 
@@ -157,7 +157,21 @@ fn record(counts: &[Count]) -> Result<(), String> {
     }
     print!("{text}");
     let file = file();
-    std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))
+    std::fs::write(&file, &text).map_err(|e| format!("{}: {e}", file.display()))?;
+    publish(&text)
+}
+
+/// Puts the record into the page, where it says so.
+fn publish(text: &str) -> Result<(), String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/costs.md");
+    let told = |e| format!("{}: {e}", page.display());
+    let mut all = std::fs::read_to_string(&page).map_err(told)?;
+    let start = "<!-- instructions -->\n";
+    let from = all.find(start).map(|at| at + start.len());
+    let place = from.and_then(|from| Some(from..from + all[from..].find("<!-- end -->")?));
+    let place = place.ok_or("no place for the instructions in the page")?;
+    all.replace_range(place, &format!("\n```text\n{text}```\n\n"));
+    std::fs::write(&page, all).map_err(told)
 }
 
 fn compare(counts: &[Count]) -> Result<(), String> {

@@ -22,7 +22,7 @@ use machine::Machine;
 use report::Report;
 
 const USAGE: &str = "\
-usage: shootout MODE [--quick] [--json FILE] [--svg DIR]
+usage: shootout MODE [--quick] [--json FILE] [--svg DIR] [--page FILE]
 
 modes:
   store        the shared store against maps in process, LMDB, redb and Redis
@@ -30,7 +30,8 @@ modes:
 
   --quick      fewer contestants and rounds: under a minute
   --json FILE  the figures of all rounds and their ratios, one object a line
-  --svg DIR    bar charts and plots";
+  --svg DIR    bar charts and plots
+  --page FILE  the tables of `costs`, put where they are in docs/costs.md";
 
 /// What the command line asks for.
 pub struct Options {
@@ -38,6 +39,7 @@ pub struct Options {
     quick: bool,
     json: Option<PathBuf>,
     svg: Option<PathBuf>,
+    page: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy)]
@@ -59,6 +61,7 @@ impl Options {
             quick: false,
             json: None,
             svg: None,
+            page: None,
         };
         while let Some(argument) = arguments.next() {
             let mut path = || {
@@ -69,6 +72,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--json" => options.json = Some(path()?),
                 "--svg" => options.svg = Some(path()?),
+                "--page" => options.page = Some(path()?),
                 other => return Err(format!("no option `{other}`")),
             }
         }
@@ -110,6 +114,10 @@ fn work(options: &Options, scratch: &Scratch) -> ExitCode {
             .svg
             .as_ref()
             .map(|dir| plot::write_all(&report, dir)),
+        options
+            .page
+            .as_ref()
+            .map(|page| report.costs.publish(&report.machine.line(), page)),
     ];
     for outcome in written.into_iter().flatten() {
         if let Err(why) = outcome {

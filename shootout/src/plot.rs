@@ -24,8 +24,8 @@ pub struct Line(pub &'static str, pub &'static str);
 const WIDTH: f64 = 840.0;
 const HEIGHT: f64 = 480.0;
 const LEFT: f64 = 80.0;
-const RIGHT: f64 = 810.0;
-const TOP: f64 = 150.0;
+const RIGHT: f64 = 780.0;
+const TOP: f64 = 126.0;
 const BOTTOM: f64 = 430.0;
 const COLOURS: [&str; 5] = ["#c2410c", "#0369a1", "#4d7c0f", "#7e22ce", "#475569"];
 
@@ -33,13 +33,13 @@ pub fn write_all(report: &Report, directory: &Path) -> Result<(), String> {
     let told = |e| format!("{}: {e}", directory.display());
     for plot in report.plots {
         fs::create_dir_all(directory).map_err(told)?;
-        let text = draw(plot, &report.costs, &report.machine.line());
+        let text = draw(plot, &report.costs.all, &report.machine.line());
         fs::write(directory.join(plot.file), text).map_err(told)?;
     }
     Ok(())
 }
 
-/// Of an axis: from which power of ten to which.
+/// Of an axis: from where to where, as powers of ten.
 struct Scale {
     least: f64,
     most: f64,
@@ -53,10 +53,19 @@ impl Scale {
             (least.min(v.log10()), most.max(v.log10()))
         });
         Self {
-            least: least.floor(),
-            most: most.ceil().max(least.floor() + 1.0),
+            least,
+            most: most.max(least + 1.0),
             from,
             to,
+        }
+    }
+
+    /// The same, from a whole power to a whole one.
+    fn widened(self) -> Self {
+        Self {
+            least: self.least.floor(),
+            most: self.most.ceil(),
+            ..self
         }
     }
 
@@ -66,7 +75,7 @@ impl Scale {
     }
 
     fn decades(&self) -> impl Iterator<Item = f64> + use<> {
-        (self.least as i32..=self.most as i32).map(|decade| 10f64.powi(decade))
+        (self.least.ceil() as i32..=self.most.floor() as i32).map(|decade| 10f64.powi(decade))
     }
 }
 
@@ -78,7 +87,7 @@ fn draw(plot: &Plot, costs: &[Cost], machine: &str) -> String {
     let all: Vec<&Cost> = plot.lines.iter().flat_map(of).collect();
     let across = Scale::new(all.iter().map(|cost| cost.at as f64), LEFT, RIGHT);
     let values = all.iter().map(|cost| median(&cost.rounds));
-    let up = Scale::new(values, BOTTOM, TOP);
+    let up = Scale::new(values, BOTTOM, TOP).widened();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -150,8 +159,12 @@ fn draw(plot: &Plot, costs: &[Cost], machine: &str) -> String {
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
             points.join(" ")
         );
-        let (x, y) = (20.0 + 270.0 * (i % 3) as f64, 88.0 + 20.0 * (i / 3) as f64);
-        rule(&mut svg, (x, y - 4.0), (x + 20.0, y - 4.0), colour);
+        let (x, y) = (20.0 + 270.0 * (i % 3) as f64, 86.0 + 18.0 * (i / 3) as f64);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x}\" y=\"{:.1}\" width=\"20\" height=\"3\" fill=\"{colour}\"/>",
+            y - 5.0
+        );
         text(&mut svg, (x + 26.0, y), "", line.1);
     }
     svg.push_str("</svg>\n");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::chart::Picture;
-use crate::costs::Cost;
+use crate::costs::Costs;
 use crate::machine::Machine;
 use crate::plot::Plot;
 use crate::rounds::{median, ratios, spread};
@@ -64,7 +64,7 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// What to draw, as the mode says.
     pub pictures: &'static [Picture],
-    pub costs: Vec<Cost>,
+    pub costs: Costs,
     pub plots: &'static [Plot],
     ratios: Vec<Ratio>,
 }
@@ -75,7 +75,7 @@ impl Report {
             machine,
             figures: Vec::new(),
             pictures: &[],
-            costs: Vec::new(),
+            costs: Costs::default(),
             plots: &[],
             ratios: Vec::new(),
         }
@@ -156,7 +156,7 @@ impl Report {
             fields.extend(numbers(&ratio.rounds));
             let _ = writeln!(text, "{{{}}}", fields.join(","));
         }
-        for cost in &self.costs {
+        for cost in &self.costs.all {
             let mut fields = vec![
                 format!("\"work\":\"{}\"", cost.work),
                 format!("\"way\":\"{}\"", cost.way),

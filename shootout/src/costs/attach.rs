@@ -2,12 +2,12 @@
 //! capacity.
 
 use super::end::{Channels, Fence, Pair, fill};
-use super::table::{bytes, print, time};
+use super::table::{Costs, bytes, time};
 use super::{Cost, Run};
 
 const HEADER: u64 = 4096;
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let most = if run.quick { 20 } else { 24 };
     let capacities = (12..=most).step_by(2).map(|bits| 1u64 << bits);
     let mut rows = Vec::new();
@@ -39,7 +39,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         rows.push(row);
         costs.extend(lanes);
     }
-    print(
+    costs.table(
         "A channel, by its capacity",
         &[
             "each direction",
@@ -55,7 +55,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
 }
 
 /// The first channel of a process, which founds or joins the domain.
-fn first(run: &Run<'_>, costs: &mut Vec<Cost>) {
+fn first(run: &Run<'_>, costs: &mut Costs) {
     let works = ["first_create", "first_open"];
     let mut lanes = works.map(|work| Cost::new(work, "", 4096, "ns"));
     run.few_rounds().run(|_| {
@@ -64,7 +64,7 @@ fn first(run: &Run<'_>, costs: &mut Vec<Cost>) {
         lanes[1].rounds.push(pair.first_opened);
     });
     let row = lanes.iter().map(|cost| time(cost.median())).collect();
-    print(
+    costs.table(
         "The first channel of a process, 4 KiB each direction",
         &["create, and found the domain", "open, and join it"],
         &[row],

@@ -5,7 +5,7 @@ use std::time::Instant;
 use ringlane::inspect;
 
 use super::end::{Channels, DOMAIN, Fence, Pair};
-use super::table::{bytes, digits, print, time};
+use super::table::{Costs, bytes, digits, time};
 use super::{Cost, Run};
 
 const WORKS: [&str; 6] = [
@@ -17,7 +17,7 @@ const WORKS: [&str; 6] = [
     "close_by_channels",
 ];
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let counts: &[u64] = match run.quick {
         true => &[1, 100],
         false => &[1, 10, 100, 1_000, 10_000],
@@ -36,7 +36,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         rows.push(row);
         costs.extend(lanes);
     }
-    print(
+    costs.table(
         "Channels between two processes, for each of them",
         &[
             "channels",
@@ -87,7 +87,7 @@ fn picture(channels: usize) -> f64 {
 }
 
 /// What a thousand channels take but time.
-fn memory(run: &Run<'_>, costs: &mut Vec<Cost>) {
+fn memory(run: &Run<'_>, costs: &mut Costs) {
     let count = if run.quick { 100 } else { 1_000 };
     let while_idle = if run.quick { 300 } else { 2_000 };
     let mut rows = Vec::new();
@@ -115,17 +115,17 @@ fn memory(run: &Run<'_>, costs: &mut Vec<Cost>) {
             bytes(4096 + 2 * capacity),
             format!("{} B", digits(grown(0))),
             format!("{} B", digits(grown(1))),
-            digits(after[2] - before[2]),
-            digits(after[3] - before[3]),
+            format!("{:.0}", after[2] - before[2]),
+            format!("{:.0}", after[3] - before[3]),
             format!("{listening:.1} %"),
         ]);
         for (work, figure, unit) in taken {
             let mut cost = Cost::new(work, "", capacity, unit);
             cost.rounds.push(figure);
-            costs.push(cost);
+            costs.extend([cost]);
         }
     }
-    print(
+    costs.table(
         "What a channel takes, and all of them",
         &[
             "channels",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringlane::inspect;
 use ringlane::{Channel, Child, ChildResult, ChildSpec, Runtime, RuntimeBuilder};
 
-use super::table::{print, time};
+use super::table::{Costs, time};
 use super::{Cost, Run};
 use crate::machine::pin;
 
@@ -58,7 +58,7 @@ fn echo(child: Child) -> ChildResult {
     Ok(())
 }
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let counts: &[usize] = match run.quick {
         true => &[1, 10],
         false => &[1, 3, 10, 30, 100, 255],
@@ -79,7 +79,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         rows.push(row);
         costs.extend(lanes);
     }
-    print(
+    costs.table(
         "Children of a runtime, all of them together",
         &[
             "children",

@@ -2,7 +2,7 @@
 //! against in every call, and what each costs whom.
 
 use super::end::{Channels, Fence, Pair, fill};
-use super::table::{print, time};
+use super::table::{Costs, time};
 use super::{Cost, Run};
 use crate::rounds::{median, ratios};
 
@@ -19,7 +19,7 @@ const WORKS: [(&str, &str, Measure); 3] = [
 ];
 const ASLEEP: usize = 2;
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let ways = [("membarrier", Fence::Sleeper), ("fence", Fence::Everybody)];
     let mut pairs = ways.map(|(name, fence)| {
         let awake = Channels::one(name);
@@ -53,7 +53,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         ]);
         costs.extend(lanes);
     }
-    print(
+    costs.table(
         "The fence",
         &["work", "at the sleeper", "in every call", "ratio"],
         &rows,

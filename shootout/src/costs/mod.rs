@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use children::be_child_if_told;
 pub use orders::serve_if_end;
+pub use table::Costs;
 
 use crate::machine::Machine;
 use crate::plot::{Line, Plot};

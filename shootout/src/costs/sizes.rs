@@ -1,13 +1,13 @@
 //! How the cost of a message grows with its size: copied in and copied out, both ends awake.
 
 use super::end::{Channels, Fence, Pair, fill};
-use super::table::{bytes, print, time};
+use super::table::{Costs, bytes, time};
 use super::{Cost, Run};
 
 /// Four of the largest fit.
 const CAPACITY: u64 = 4 << 20;
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let mut rows = Vec::new();
     let step = if run.quick { 4 } else { 1 };
     for size in (3..=20).step_by(step).map(|bits| 1u64 << bits) {
@@ -33,7 +33,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         ]);
         costs.extend([round_trip, stream]);
     }
-    print(
+    costs.table(
         "A message, by its size",
         &["size", "round trip", "in a stream", "GB/s of the stream"],
         &rows,

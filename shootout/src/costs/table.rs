@@ -1,24 +1,47 @@
-//! Tables for people, as they stand in the documents.
+//! Tables for people, on standard output and in the page that is published.
 
-/// Prints a table under a heading.
-pub fn print(heading: &str, head: &[&str], rows: &[Vec<String>]) {
-    println!("\n### {heading}\n");
-    let wide = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(wide).collect();
-    let line = |cells: Vec<&str>| {
-        let cells = cells.iter().zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
-        println!("| {} |", cells.join(" | "));
-    };
-    line(head.to_vec());
-    println!("|{}|", vec!["---"; head.len()].join("|"));
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::Cost;
+
+/// What a section of the run gives: figures, and a table that stands in the page.
+#[derive(Default)]
+pub struct Costs {
+    pub all: Vec<Cost>,
+    tables: Vec<(&'static str, String)>,
+}
+
+impl Costs {
+    pub fn extend(&mut self, costs: impl IntoIterator<Item = Cost>) {
+        self.all.extend(costs);
+    }
+
+    /// Prints a table under a heading, and keeps it for the page.
+    pub fn table(&mut self, heading: &'static str, head: &[&str], rows: &[Vec<String>]) {
+        let mut table = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+        for row in rows {
+            let _ = writeln!(table, "| {} |", row.join(" | "));
+        }
+        println!("\n{heading}\n\n{table}");
+        self.tables.push((heading, table));
+    }
+
+    /// Puts each table into `page`, between `<!-- costs: HEADING -->` and `<!-- end -->`, and who
+    /// measured when between those of `machine`.
+    pub fn publish(&self, machine: &str, page: &Path) -> Result<(), String> {
+        let told = |e| format!("{}: {e}", page.display());
+        let mut text = fs::read_to_string(page).map_err(told)?;
+        let machine = ("machine", format!("{machine}\n"));
+        for (heading, table) in self.tables.iter().chain([&machine]) {
+            let start = format!("<!-- costs: {heading} -->\n");
+            let place = text.find(&start).map(|at| at + start.len());
+            let place = place.and_then(|from| Some((from, from + text[from..].find("<!-- end")?)));
+            let (from, to) = place.ok_or(format!("no place for `{heading}` in the page"))?;
+            text.replace_range(from..to, &format!("\n{table}\n"));
+        }
+        fs::write(page, text).map_err(told)
     }
 }
 

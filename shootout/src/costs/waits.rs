@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::end::{Channels, Fence, Pair, Taken};
-use super::table::{print, time};
+use super::table::{Costs, time};
 use super::{Cost, Run};
 
 const WAITS: [(&str, &str); 3] = [
@@ -64,7 +64,7 @@ impl Rate {
     }
 }
 
-pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
+pub fn measure(run: &Run<'_>, costs: &mut Costs) {
     let mut pairs = WAITS.map(|(wait, _)| {
         let channels = Channels {
             wait,
@@ -108,7 +108,7 @@ pub fn measure(run: &Run<'_>, costs: &mut Vec<Cost>) {
         }
         costs.extend(lanes.into_iter().flatten());
     }
-    print(
+    costs.table(
         "Ways to wait",
         &[
             "questions",
