@@ -1,7 +1,10 @@
 //! What is counted: one function for each operation, never inlined, whose name begins with
 //! [`PREFIX`]. It is counted with its call and its return.
 //!
-//! Both ends of the channels are in one process and one thread, so nobody ever waits.
+//! Both ends of the channels are in one process and one thread, so nobody ever waits. Lengths of byte
+//! strings are hidden from the compiler, as they are from that of most programs.
+
+use std::hint::black_box;
 
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{Channel, Message, Plain, Receiver, Sender, Store};
@@ -60,6 +63,13 @@ pub const GROUPS: &[Group] = &[
     },
     Group::new(&["loan_commit_1k", "recv_ref_1k"], |s, times| {
         s.bytes.in_place(times)
+    }),
+    // Sizes that change from one message to the next, beside one that does not.
+    Group::new(&["send_bytes_16", "recv_ref_16"], |s, times| {
+        s.bytes.of_16(times)
+    }),
+    Group::new(&["send_bytes_16_or_40", "recv_ref_16_or_40"], |s, times| {
+        s.bytes.of_16_or_40(times)
     }),
     Group::new(&["try_recv_empty"], |s, times| {
         s.numbers.look_in_vain(times)
@@ -228,6 +238,28 @@ impl Ends<[u8]> {
     }
 }
 
+impl Ends<[u8]> {
+    fn of_16(&mut self, times: u64) {
+        let (bytes, mut into) = ([7; 16], [0; 16]);
+        for _ in 0..times {
+            assert!(counted_send_bytes_16(&mut self.sender, &bytes));
+            assert!(counted_recv_ref_16(&mut self.receiver, &mut into));
+            assert_eq!(into, bytes);
+        }
+    }
+
+    fn of_16_or_40(&mut self, times: u64) {
+        let (bytes, mut into) = ([7; 40], [0; 40]);
+        for n in 0..times {
+            let len = if n % 2 == 0 { 16 } else { 40 };
+            assert!(counted_send_bytes_16_or_40(&mut self.sender, &bytes[..len]));
+            let received = counted_recv_ref_16_or_40(&mut self.receiver, &mut into);
+            assert_eq!(received, Some(len));
+            assert_eq!(into[..len], bytes[..len]);
+        }
+    }
+}
+
 #[inline(never)]
 fn counted_send_8(to: &mut Sender<u64>, number: u64) -> bool {
     to.send(number).is_ok()
@@ -249,8 +281,8 @@ fn counted_recv_56(from: &mut Receiver<Quote>) -> Option<Quote> {
 }
 
 #[inline(never)]
-fn counted_send_bytes_1k(to: &mut Sender<[u8]>, bytes: &[u8; KIB]) -> bool {
-    to.send(&bytes[..]).is_ok()
+fn counted_send_bytes_1k(to: &mut Sender<[u8]>, bytes: &[u8]) -> bool {
+    to.send(&bytes[..black_box(KIB)]).is_ok()
 }
 
 /// With the allocation of what it gives.
@@ -270,19 +302,46 @@ fn counted_recv_many_8(from: &mut Receiver<u64>, numbers: &mut Vec<u64>) -> bool
 }
 
 #[inline(never)]
-fn counted_loan_commit_1k(to: &mut Sender<[u8]>, bytes: &[u8; KIB]) -> bool {
-    let Ok(mut loan) = to.loan(KIB) else {
+fn counted_loan_commit_1k(to: &mut Sender<[u8]>, bytes: &[u8]) -> bool {
+    let len = black_box(KIB);
+    let Ok(mut loan) = to.loan(len) else {
         return false;
     };
-    loan.put(0, bytes).is_ok() && loan.commit(KIB).is_ok()
+    loan.put(0, &bytes[..len]).is_ok() && loan.commit(len).is_ok()
 }
 
 #[inline(never)]
-fn counted_recv_ref_1k(from: &mut Receiver<[u8]>, bytes: &mut [u8; KIB]) -> bool {
+fn counted_recv_ref_1k(from: &mut Receiver<[u8]>, bytes: &mut [u8]) -> bool {
     let Ok(message) = from.recv_ref() else {
         return false;
     };
-    message.copy_to(0, bytes).is_ok()
+    message.copy_to(0, &mut bytes[..black_box(KIB)]).is_ok()
+}
+
+#[inline(never)]
+fn counted_send_bytes_16(to: &mut Sender<[u8]>, bytes: &[u8]) -> bool {
+    to.send(&bytes[..black_box(16)]).is_ok()
+}
+
+#[inline(never)]
+fn counted_recv_ref_16(from: &mut Receiver<[u8]>, bytes: &mut [u8]) -> bool {
+    let Ok(message) = from.recv_ref() else {
+        return false;
+    };
+    message.copy_to(0, &mut bytes[..black_box(16)]).is_ok()
+}
+
+#[inline(never)]
+fn counted_send_bytes_16_or_40(to: &mut Sender<[u8]>, bytes: &[u8]) -> bool {
+    to.send(bytes).is_ok()
+}
+
+#[inline(never)]
+fn counted_recv_ref_16_or_40(from: &mut Receiver<[u8]>, into: &mut [u8]) -> Option<usize> {
+    let message = from.recv_ref().ok()?;
+    let len = message.len();
+    message.copy_to(0, &mut into[..len]).ok()?;
+    Some(len)
 }
 
 #[inline(never)]
