@@ -30,9 +30,9 @@ bench *args:
 instructions *args:
     cargo bench --bench instructions -- {{args}}
 
-# The store beside its rivals, in a workspace of its own: takes minutes, and wants a quiet machine
-shootout *args:
-    cargo run --release --manifest-path shootout/Cargo.toml -- store {{args}}
+# `channels` or `store` beside its rivals, or `costs`, in a workspace of its own: takes minutes, and wants a quiet machine
+shootout mode *args:
+    cargo run --release --manifest-path shootout/Cargo.toml -- {{mode}} {{args}}
 
 # Fences, ways to wait, memory, attaching, and how costs grow: renews docs/costs.md and its plots in a minute
 costs *args:

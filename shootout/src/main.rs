@@ -5,6 +5,7 @@
 //!
 //! What a mode measures is its module: it takes the [`Options`] and fills a [`Report`].
 
+mod channels;
 mod chart;
 mod costs;
 mod keeper;
@@ -25,6 +26,7 @@ const USAGE: &str = "\
 usage: shootout MODE [--quick] [--json FILE] [--svg DIR] [--page FILE]
 
 modes:
+  channels     the channel against iceoryx2, sockets and pipes, and queues in process
   store        the shared store against maps in process, LMDB, redb and Redis
   costs        fences, ways to wait, memory, attaching, and how costs grow
 
@@ -44,6 +46,7 @@ pub struct Options {
 
 #[derive(Clone, Copy)]
 enum Mode {
+    Channels,
     Store,
     Costs,
 }
@@ -51,6 +54,7 @@ enum Mode {
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mode = match arguments.next().as_deref() {
+            Some("channels") => Mode::Channels,
             Some("store") => Mode::Store,
             Some("costs") => Mode::Costs,
             Some(other) => return Err(format!("no mode `{other}`")),
@@ -81,6 +85,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    channels::serve_if_peer();
     costs::serve_if_end();
     costs::be_child_if_told();
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -101,6 +106,7 @@ fn work(options: &Options, scratch: &Scratch) -> ExitCode {
     let mut report = Report::new(Machine::prepare());
     print!("{}", report.machine);
     match options.mode {
+        Mode::Channels => channels::run(options.quick, &mut report),
         Mode::Store => store::run(options.quick, scratch, &mut report),
         Mode::Costs => costs::run(options.quick, &mut report),
     }

@@ -1,0 +1,212 @@
+//! Who takes part, in what, and how they are started.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::link::{Between, Seat, Waiting, Within, serve};
+use super::links::futex::Futex;
+use super::links::pipe::Pipe;
+use super::links::raw::Raw;
+use super::links::ringlane::Ringlane;
+use super::links::rtrb::Rtrb;
+use super::load::{Load, Words};
+use super::peer::Control;
+use super::work::Work;
+use crate::machine::Machine;
+
+/// Something that can be timed, checked already.
+pub trait Timed {
+    /// How long so many messages take, each sent back before the next one is sent.
+    fn round_trips(&mut self, count: u64) -> Duration;
+    /// How long so many messages take until all have arrived, which is answered once.
+    fn stream(&mut self, count: u64) -> Duration;
+    /// The same for so many bursts, each answered.
+    fn bursts(&mut self, count: u64) -> Duration;
+    /// How long each round trip takes when there is one each `period`, and sleep before it.
+    fn paced(&mut self, count: u64, period: Duration) -> Vec<Duration>;
+}
+
+macro_rules! systems {
+    ($($system:ident $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum System {
+            $($system,)*
+        }
+
+        impl System {
+            pub const ALL: &[Self] = &[$(Self::$system,)*];
+
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$system => $name,)*
+                }
+            }
+        }
+    };
+}
+
+systems! {
+    Ringlane "ringlane",
+    Raw "raw",
+    Futex "futex",
+    Rtrb "rtrb",
+    Pipe "pipe",
+}
+
+impl System {
+    /// Whether it can do this work with messages of this size.
+    pub fn does(self, work: Work, load: Load) -> bool {
+        use System::*;
+        let asleep = work.waiting() != Waiting::Awake;
+        match self {
+            // One message at a time is all there is room for.
+            Raw => work == Work::RoundTrip || work == Work::RoundTripUntouched,
+            Futex => matches!(
+                work,
+                Work::SleepRoundTrip | Work::Paced1kHz | Work::Paced10Hz
+            ),
+            Rtrb => !asleep && in_process(load),
+            Ringlane | Pipe => true,
+        }
+    }
+}
+
+/// What threads hand over by value: nobody would do so with a megabyte, and it is always touched.
+fn in_process(load: Load) -> bool {
+    load.touched && load.bytes <= 64 << 10
+}
+
+/// One system with one size of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub system: System,
+    pub load: Load,
+    pub waiting: Waiting,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { bytes, touched } = self.load;
+        let touched = if touched { "touched" } else { "untouched" };
+        let name = self.system.name();
+        write!(f, "{name} {bytes} {touched} {:?}", self.waiting)
+    }
+}
+
+impl FromStr for Entry {
+    type Err = ();
+    /// Reads what `Display` wrote.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [system, bytes, touched, waiting] = words[..] else {
+            return Err(());
+        };
+        let mut systems = System::ALL.iter().copied();
+        let mut ways = [Waiting::Awake, Waiting::Asleep, Waiting::Seldom].into_iter();
+        Ok(Self {
+            system: systems.find(|known| known.name() == system).ok_or(())?,
+            load: Load {
+                bytes: bytes.parse().map_err(|_| ())?,
+                touched: touched == "touched",
+            },
+            waiting: ways
+                .find(|known| format!("{known:?}") == waiting)
+                .ok_or(())?,
+        })
+    }
+}
+
+/// What is done for an entry at each side. The type of the link is settled here, once, so that no
+/// message pays for a dynamic call.
+struct Sides {
+    start: fn(Entry, &Machine) -> Box<dyn Timed>,
+    /// In a process of its own; none if the other side is a thread.
+    serve: Option<fn(Entry, &str, Control)>,
+}
+
+impl Sides {
+    fn between<L: Between>() -> Self {
+        Self {
+            start: Seat::<L>::between,
+            serve: Some(|entry, address, control| {
+                let link = L::open(address, entry.load, entry.waiting);
+                serve(link, entry.load, control);
+            }),
+        }
+    }
+
+    fn within<L: Within>() -> Self {
+        Self {
+            start: Seat::<L>::within,
+            serve: None,
+        }
+    }
+}
+
+impl Entry {
+    /// Starts both sides, and makes sure that messages arrive whole.
+    pub fn start(self, machine: &Machine) -> Box<dyn Timed> {
+        (self.sides().start)(self, machine)
+    }
+
+    /// The life of a process that was started as the other side.
+    pub fn serve(self, address: &str, control: Control) {
+        let serve = self.sides().serve.expect("a process at the other side");
+        serve(self, address, control);
+    }
+
+    fn sides(self) -> Sides {
+        /// The sides of a link that has the message's type as its parameter.
+        macro_rules! by_size {
+            ($sides:ident, $link:ident) => {
+                match self.load.bytes {
+                    8 => Sides::$sides::<$link<Words<1>>>(),
+                    56 => Sides::$sides::<$link<Words<7>>>(),
+                    64 => Sides::$sides::<$link<Words<8>>>(),
+                    1024 => Sides::$sides::<$link<Words<128>>>(),
+                    8192 => Sides::$sides::<$link<Words<1024>>>(),
+                    65_536 => Sides::$sides::<$link<Words<8192>>>(),
+                    other => unreachable!("messages of {other} bytes"),
+                }
+            };
+        }
+        match self.system {
+            System::Ringlane if self.load.bytes > RETURNED_BY_VALUE => {
+                Sides::between::<Ringlane<[u8]>>()
+            }
+            System::Ringlane => by_size!(between, Ringlane),
+            System::Raw => Sides::between::<Raw>(),
+            System::Futex => Sides::between::<Futex>(),
+            System::Rtrb => by_size!(within, Rtrb),
+            System::Pipe => Sides::between::<Pipe>(),
+        }
+    }
+}
+
+/// Up to here ringlane's messages are plain structs; larger ones are bytes, which are received
+/// into a `Vec` instead of being returned on the stack.
+const RETURNED_BY_VALUE: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_the_environment() {
+        for &system in System::ALL {
+            for waiting in [Waiting::Awake, Waiting::Asleep, Waiting::Seldom] {
+                let load = Load {
+                    bytes: 64,
+                    touched: waiting == Waiting::Asleep,
+                };
+                let entry = Entry {
+                    system,
+                    load,
+                    waiting,
+                };
+                assert_eq!(entry.to_string().parse(), Ok(entry));
+            }
+        }
+    }
+}
