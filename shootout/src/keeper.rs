@@ -19,6 +19,8 @@ use signal_hook::iterator::Signals;
 const WORKER: &str = "SHOOTOUT_SCRATCH";
 /// Where ringlane's files lie; so in the same directory.
 const RINGLANE_DIR: &str = "RINGLANE_DIR";
+/// Where whoever asks for a temporary file gets one.
+const TEMPORARY: &str = "TMPDIR";
 const PREFIX: &str = "shootout-";
 
 /// The directory of one run, in memory if there is `/dev/shm`.
@@ -45,6 +47,19 @@ impl Scratch {
         fs::create_dir(&path).expect("a directory");
         Directory(path)
     }
+}
+
+/// The directory of the run, for all of its processes.
+pub fn directory() -> PathBuf {
+    std::env::var_os(WORKER).expect("a process of a run").into()
+}
+
+/// What files must begin with that lie beside that directory, as POSIX shared memory does: they go
+/// with it.
+pub fn prefix() -> String {
+    let directory = directory();
+    let name = directory.file_name().and_then(|name| name.to_str());
+    name.expect("a plain name").to_owned()
 }
 
 /// A directory that goes when this is dropped, with all that is in it.
@@ -79,6 +94,7 @@ pub fn keep() -> ExitCode {
         .args(std::env::args_os().skip(1))
         .env(WORKER, scratch.path())
         .env(RINGLANE_DIR, scratch.path())
+        .env(TEMPORARY, scratch.path())
         .spawn()
         .expect("start the worker");
     let pid = Pid::from_child(&worker);
@@ -89,6 +105,7 @@ pub fn keep() -> ExitCode {
         }
     });
     let status = worker.wait().expect("the worker's end");
+    remove_siblings(&base, std::process::id());
     if let Some(signal) = status.signal() {
         eprintln!("the run was ended by signal {signal}");
     }
@@ -99,11 +116,41 @@ pub fn keep() -> ExitCode {
 /// Removes what keepers left that were killed.
 fn remove_orphans(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
+        let keeper = entry.file_name().to_str().and_then(keeper_of);
+        if keeper.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove(&entry.path());
         }
+    }
+}
+
+/// Removes what lies beside a run's directory and bears its name.
+fn remove_siblings(base: &Path, keeper: u32) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().and_then(keeper_of) == Some(keeper) {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
+}
+
+/// Whose file it is: `shootout-PID`, or with more after another dash.
+fn keeper_of(name: &str) -> Option<u32> {
+    let pid = name.strip_prefix(PREFIX)?.split('-').next()?;
+    pid.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_say_whose_they_are() {
+        assert_eq!(keeper_of("shootout-12"), Some(12));
+        assert_eq!(keeper_of("shootout-12-slots-3"), Some(12));
+        assert_eq!(keeper_of("shootout-slots"), None);
+        assert_eq!(keeper_of("ringlane-0"), None);
     }
 }

@@ -174,7 +174,7 @@ fn print_figure(figure: &Figure, ratio: Option<&[f64]>) {
     let (least, most) = spread(&figure.rounds);
     let span = format!("({} - {})", short(least), short(most));
     print!(
-        "  {:<14}{:>10} {span:<22}",
+        "  {:<18}{:>10} {span:<22}",
         figure.system,
         short(median(&figure.rounds))
     );

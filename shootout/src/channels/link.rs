@@ -27,7 +27,7 @@ pub enum Waiting {
 }
 
 /// One side of a connection; the two are alike. All calls block.
-pub trait Link: Send + Sized + 'static {
+pub trait Link: Sized + 'static {
     /// Writes the message of this stamp, and sends it.
     fn send(&mut self, stamp: u64);
     /// Receives the next message, reads it, and gives its stamp.
@@ -60,7 +60,7 @@ pub trait Between: Link {
 }
 
 /// A connection between two threads.
-pub trait Within: Link {
+pub trait Within: Link + Send {
     fn pair(load: Load, waiting: Waiting) -> (Self, Self);
 }
 

@@ -61,6 +61,11 @@ pub fn run(quick: bool, report: &mut Report) {
     }
     run.race(&[Work::Burst], touched(64), report);
     run.race(&[Work::Paced1kHz, Work::Paced10Hz], touched(64), report);
+    run.race(
+        &[Work::RoundTripPostcard],
+        touched(links::postcard::BYTES),
+        report,
+    );
     println!("\nthe payload neither written nor read:");
     for &bytes in &SIZES[3..] {
         let load = Load {
@@ -72,8 +77,30 @@ pub fn run(quick: bool, report: &mut Report) {
     }
 }
 
-fn systems(_quick: bool) -> Vec<System> {
-    System::ALL.to_vec()
+fn systems(quick: bool) -> Vec<System> {
+    use System::*;
+    if quick {
+        return vec![
+            Ringlane,
+            RinglaneInPlace,
+            RinglaneBatch,
+            Raw,
+            Futex,
+            Rtrb,
+            Iceoryx2,
+            Iceoryx2ZeroCopy,
+            Pipe,
+        ];
+    }
+    let mut all = System::ALL.to_vec();
+    match links::python::installed() {
+        Some(version) => println!("{version}"),
+        None => {
+            println!("no python3 here");
+            all.retain(|&system| system != PythonPipe);
+        }
+    }
+    all
 }
 
 impl Run {

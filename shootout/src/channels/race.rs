@@ -101,9 +101,10 @@ impl Race {
         let seat = &mut contestant.seat;
         let nanos = |elapsed: Duration| elapsed.as_nanos() as f64;
         match self.work {
-            Work::RoundTrip | Work::SleepRoundTrip | Work::RoundTripUntouched => {
-                nanos(seat.round_trips(count)) / count as f64
-            }
+            Work::RoundTrip
+            | Work::SleepRoundTrip
+            | Work::RoundTripUntouched
+            | Work::RoundTripPostcard => nanos(seat.round_trips(count)) / count as f64,
             Work::Stream | Work::StreamUntouched => {
                 // Messages a nanosecond are thousands of millions a second.
                 1000.0 * count as f64 / nanos(seat.stream(count))

@@ -5,26 +5,47 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::link::{Between, Seat, Waiting, Within, serve};
+use super::links::batch::Batch;
+use super::links::crossbeam::Crossbeam;
 use super::links::futex::Futex;
+use super::links::iceoryx2::Iceoryx2;
+use super::links::in_place::InPlace;
+use super::links::ipc_channel::IpcChannel;
+use super::links::memcpy::Memcpy;
+use super::links::mpsc::Mpsc;
+use super::links::mq::{self, Mq};
 use super::links::pipe::Pipe;
+use super::links::postcard::{Codec, Notes};
+use super::links::python::Python;
 use super::links::raw::Raw;
 use super::links::ringlane::Ringlane;
 use super::links::rtrb::Rtrb;
+use super::links::shared_memory::SharedMemory;
+use super::links::unix::Unix;
 use super::load::{Load, Words};
 use super::peer::Control;
 use super::work::Work;
 use crate::machine::Machine;
 
-/// Something that can be timed, checked already.
+/// Something that can be timed, checked already. What it does not do is not asked of it, as
+/// [`System::does`] says.
 pub trait Timed {
     /// How long so many messages take, each sent back before the next one is sent.
-    fn round_trips(&mut self, count: u64) -> Duration;
+    fn round_trips(&mut self, _count: u64) -> Duration {
+        unreachable!("no round trips");
+    }
     /// How long so many messages take until all have arrived, which is answered once.
-    fn stream(&mut self, count: u64) -> Duration;
+    fn stream(&mut self, _count: u64) -> Duration {
+        unreachable!("no stream");
+    }
     /// The same for so many bursts, each answered.
-    fn bursts(&mut self, count: u64) -> Duration;
+    fn bursts(&mut self, _count: u64) -> Duration {
+        unreachable!("no bursts");
+    }
     /// How long each round trip takes when there is one each `period`, and sleep before it.
-    fn paced(&mut self, count: u64, period: Duration) -> Vec<Duration>;
+    fn paced(&mut self, _count: u64, _period: Duration) -> Vec<Duration> {
+        unreachable!("no pace");
+    }
 }
 
 macro_rules! systems {
@@ -48,32 +69,54 @@ macro_rules! systems {
 
 systems! {
     Ringlane "ringlane",
+    RinglaneInPlace "ringlane-inplace",
+    RinglaneBatch "ringlane-batch",
     Raw "raw",
     Futex "futex",
+    Memcpy "memcpy",
     Rtrb "rtrb",
+    Crossbeam "crossbeam",
+    Mpsc "mpsc",
+    Iceoryx2 "iceoryx2",
+    Iceoryx2ZeroCopy "iceoryx2-zerocopy",
+    IpcChannel "ipc-channel",
     Pipe "pipe",
+    Unix "unix",
+    Mq "mq",
+    SharedMemory "shared_memory",
+    PythonPipe "python-pipe",
+    RinglanePostcard "ringlane-postcard",
+    Codec "codec",
 }
 
 impl System {
     /// Whether it can do this work with messages of this size.
     pub fn does(self, work: Work, load: Load) -> bool {
         use System::*;
-        let asleep = work.waiting() != Waiting::Awake;
+        let awake = work.waiting() == Waiting::Awake;
+        let round_trip = matches!(work, Work::RoundTrip | Work::RoundTripUntouched);
+        let many = matches!(work, Work::Stream | Work::StreamUntouched | Work::Burst);
+        if work == Work::RoundTripPostcard || matches!(self, RinglanePostcard | Codec) {
+            return work == Work::RoundTripPostcard && matches!(self, RinglanePostcard | Codec);
+        }
         match self {
             // One message at a time is all there is room for.
-            Raw => work == Work::RoundTrip || work == Work::RoundTripUntouched,
-            Futex => matches!(
-                work,
-                Work::SleepRoundTrip | Work::Paced1kHz | Work::Paced10Hz
-            ),
-            Rtrb => !asleep && in_process(load),
-            Ringlane | Pipe => true,
+            Raw => round_trip,
+            Futex => !awake,
+            Memcpy => matches!(work, Work::Stream | Work::StreamUntouched),
+            RinglaneBatch => many && load.bytes <= RETURNED_BY_VALUE && load.touched,
+            Rtrb => awake && by_value(load),
+            Crossbeam | Mpsc => by_value(load),
+            Mq => mq::holds(load),
+            Ringlane | RinglaneInPlace | Iceoryx2 | Iceoryx2ZeroCopy | IpcChannel | Pipe | Unix
+            | SharedMemory | PythonPipe => true,
+            RinglanePostcard | Codec => unreachable!("told above"),
         }
     }
 }
 
 /// What threads hand over by value: nobody would do so with a megabyte, and it is always touched.
-fn in_process(load: Load) -> bool {
+fn by_value(load: Load) -> bool {
     load.touched && load.bytes <= 64 << 10
 }
 
@@ -137,10 +180,12 @@ impl Sides {
     }
 
     fn within<L: Within>() -> Self {
-        Self {
-            start: Seat::<L>::within,
-            serve: None,
-        }
+        Self::alone(Seat::<L>::within)
+    }
+
+    /// No other process.
+    fn alone(start: fn(Entry, &Machine) -> Box<dyn Timed>) -> Self {
+        Self { start, serve: None }
     }
 }
 
@@ -176,10 +221,24 @@ impl Entry {
                 Sides::between::<Ringlane<[u8]>>()
             }
             System::Ringlane => by_size!(between, Ringlane),
+            System::RinglaneInPlace => Sides::between::<InPlace>(),
+            System::RinglaneBatch => by_size!(between, Batch),
             System::Raw => Sides::between::<Raw>(),
             System::Futex => Sides::between::<Futex>(),
+            System::Memcpy => Sides::alone(|entry, _| Memcpy::start(entry.load)),
             System::Rtrb => by_size!(within, Rtrb),
+            System::Crossbeam => by_size!(within, Crossbeam),
+            System::Mpsc => by_size!(within, Mpsc),
+            System::Iceoryx2 => Sides::between::<Iceoryx2<true>>(),
+            System::Iceoryx2ZeroCopy => Sides::between::<Iceoryx2<false>>(),
+            System::IpcChannel => Sides::between::<IpcChannel>(),
             System::Pipe => Sides::between::<Pipe>(),
+            System::Unix => Sides::between::<Unix>(),
+            System::Mq => Sides::between::<Mq>(),
+            System::SharedMemory => Sides::between::<SharedMemory>(),
+            System::PythonPipe => Sides::alone(Python::start),
+            System::RinglanePostcard => Sides::between::<Notes>(),
+            System::Codec => Sides::alone(|_, _| Codec::start()),
         }
     }
 }

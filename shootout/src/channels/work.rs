@@ -14,6 +14,7 @@ pub enum Work {
     Paced10Hz,
     RoundTripUntouched,
     StreamUntouched,
+    RoundTripPostcard,
 }
 
 impl Work {
@@ -27,6 +28,7 @@ impl Work {
             Self::Paced10Hz => "paced_10hz",
             Self::RoundTripUntouched => "rtt_untouched",
             Self::StreamUntouched => "stream_untouched",
+            Self::RoundTripPostcard => "rtt_postcard",
         }
     }
 
