@@ -128,7 +128,7 @@ fn draw_group(svg: &mut String, y: f64, group: &[&Figure]) -> f64 {
     }
     for (i, (figure, value)) in group.iter().zip(&values).enumerate() {
         let y = y + GROUP + BAR * i as f64;
-        let (width, ours) = (length(decades(value)), figure.system == OURS);
+        let (width, ours) = (length(decades(value)), figure.system.starts_with(OURS));
         let colour = if ours { "#c2410c" } else { "#94a3b8" };
         let _ = writeln!(
             svg,

@@ -36,9 +36,7 @@ impl Scratch {
 
     /// A path in it that was not given before; nothing is there.
     pub fn path(&self, what: &str) -> PathBuf {
-        static GIVEN: AtomicUsize = AtomicUsize::new(0);
-        let n = GIVEN.fetch_add(1, Ordering::Relaxed);
-        self.0.join(format!("{what}-{n}"))
+        self.0.join(unique(what))
     }
 
     /// A new directory in it.
@@ -47,6 +45,12 @@ impl Scratch {
         fs::create_dir(&path).expect("a directory");
         Directory(path)
     }
+}
+
+/// A name that this process has not given before.
+pub fn unique(what: &str) -> String {
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    format!("{what}-{}", GIVEN.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The directory of the run, for all of its processes.

@@ -14,6 +14,7 @@ mod plot;
 mod report;
 mod rounds;
 mod store;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -194,7 +194,8 @@ fn print_figure(figure: &Figure, ratio: Option<&[f64]>) {
 /// As many digits as are worth reading.
 pub fn short(value: f64) -> String {
     match value.abs() {
-        0.0..10.0 => format!("{value:.2}"),
+        0.0..0.1 => format!("{value:.4}"),
+        0.1..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }

@@ -8,9 +8,11 @@
 mod link;
 mod links;
 mod load;
+mod odd;
 mod peer;
 mod race;
 mod system;
+mod targets;
 mod work;
 
 use std::time::Duration;
@@ -25,12 +27,56 @@ use work::Work;
 use crate::chart::Picture;
 use crate::machine::Machine;
 use crate::report::Report;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, ratios};
 
 /// Bytes of a message.
 const SIZES: [usize; 7] = [8, 56, 64, 1024, 8192, 64 << 10, 1 << 20];
 
-const PICTURES: &[Picture] = &[];
+const PICTURES: &[Picture] = &[
+    Picture {
+        file: "channels-round-trip-small.svg",
+        title: "Channels: there and back, small messages",
+        takes: |figure| figure.work == "rtt" && figure.payload < 1024,
+    },
+    Picture {
+        file: "channels-round-trip-large.svg",
+        title: "Channels: there and back, larger messages",
+        takes: |figure| figure.work == "rtt" && figure.payload >= 1024,
+    },
+    Picture {
+        file: "channels-stream-small.svg",
+        title: "Channels: one way, small messages",
+        takes: |figure| figure.work == "stream" && figure.payload < 1024,
+    },
+    Picture {
+        file: "channels-stream-large.svg",
+        title: "Channels: one way, larger messages",
+        takes: |figure| figure.work == "stream" && figure.payload >= 1024,
+    },
+    Picture {
+        file: "channels-asleep.svg",
+        title: "Channels: there and back, both asleep before each message",
+        takes: |figure| figure.work == "sleep_rtt" && [8, 1024, 65_536].contains(&figure.payload),
+    },
+    Picture {
+        file: "channels-now-and-then.svg",
+        title: "Channels: bursts of 100, and a message now and then",
+        takes: |figure| figure.work == "burst" || figure.work.starts_with("paced"),
+    },
+    Picture {
+        file: "channels-untouched.svg",
+        title: "Channels: the payload neither written nor read",
+        takes: |figure| figure.work.ends_with("untouched"),
+    },
+];
+
+/// Ratios that are wanted besides those of ringlane to all others.
+const RATIOS: [[System; 2]; 4] = [
+    [System::RinglaneInPlace, System::Iceoryx2ZeroCopy],
+    [System::RinglaneInPlace, System::Memcpy],
+    [System::RinglaneBatch, System::Ringlane],
+    [System::RinglanePostcard, System::Codec],
+];
 
 /// A run: who takes part, and for how long.
 struct Run {
@@ -47,34 +93,14 @@ pub fn run(quick: bool, report: &mut Report) {
         quick,
         systems: systems(quick),
     };
-    let touched = |bytes| Load {
-        bytes,
-        touched: true,
-    };
-    for &bytes in if quick { &SIZES[..5] } else { &SIZES } {
-        let load = touched(bytes);
-        run.race(&[Work::RoundTrip, Work::Stream], load, report);
-        run.race(&[Work::SleepRoundTrip], load, report);
-    }
+    println!("medians of interleaved rounds (least - most), and ringlane's in relation");
     if quick {
-        return;
+        run.sizes(&SIZES[..5], report);
+    } else {
+        run.all(report);
     }
-    run.race(&[Work::Burst], touched(64), report);
-    run.race(&[Work::Paced1kHz, Work::Paced10Hz], touched(64), report);
-    run.race(
-        &[Work::RoundTripPostcard],
-        touched(links::postcard::BYTES),
-        report,
-    );
-    println!("\nthe payload neither written nor read:");
-    for &bytes in &SIZES[3..] {
-        let load = Load {
-            bytes,
-            touched: false,
-        };
-        let works = [Work::RoundTripUntouched, Work::StreamUntouched];
-        run.race(&works, load, report);
-    }
+    odd::print(report);
+    targets::print(report);
 }
 
 fn systems(quick: bool) -> Vec<System> {
@@ -104,6 +130,38 @@ fn systems(quick: bool) -> Vec<System> {
 }
 
 impl Run {
+    fn all(&self, report: &mut Report) {
+        let touched = |bytes| Load {
+            bytes,
+            touched: true,
+        };
+        self.sizes(&SIZES, report);
+        self.race(&[Work::Burst], touched(64), report);
+        self.race(&[Work::Paced1kHz, Work::Paced10Hz], touched(64), report);
+        let note = touched(links::postcard::BYTES);
+        self.race(&[Work::RoundTripPostcard], note, report);
+        for &bytes in &SIZES[3..] {
+            let load = Load {
+                bytes,
+                touched: false,
+            };
+            let works = [Work::RoundTripUntouched, Work::StreamUntouched];
+            self.race(&works, load, report);
+        }
+    }
+
+    /// What every mode of the run measures.
+    fn sizes(&self, sizes: &[usize], report: &mut Report) {
+        for &bytes in sizes {
+            let load = Load {
+                bytes,
+                touched: true,
+            };
+            self.race(&[Work::RoundTrip, Work::Stream], load, report);
+            self.race(&[Work::SleepRoundTrip], load, report);
+        }
+    }
+
     /// Starts those who do one of these works, which all wait alike, and has them run.
     fn race(&self, works: &[Work], load: Load, report: &mut Report) {
         let waiting = works[0].waiting();
@@ -116,7 +174,19 @@ impl Run {
                 rounds: self.rounds(work),
                 turn: self.turn(work),
             };
-            report.add(race.run(&mut contestants));
+            let figures = race.run(&mut contestants);
+            for pair in RATIOS {
+                let found = pair.map(|system| {
+                    let mut all = figures.iter();
+                    all.find(|figure| figure.system == system.name())
+                });
+                if let [Some(this), Some(that)] = found {
+                    let name = format!("{}/{}", this.system, that.system);
+                    let rounds = ratios(&this.rounds, &that.rounds);
+                    report.add_ratio(work.name(), load.bytes, name, rounds);
+                }
+            }
+            report.add(figures);
         }
     }
 

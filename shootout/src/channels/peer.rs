@@ -106,7 +106,7 @@ impl Peer {
             .expect("start this program again");
         let ending = Arc::new(AtomicBool::new(false));
         watch(&process, entry.to_string(), Arc::clone(&ending));
-        Self::ready(control, Body::Process(process, ending), entry)
+        Self::ready(control, Body::Process(process, ending))
     }
 
     /// Starts a thread as the peer.
@@ -120,12 +120,11 @@ impl Peer {
         // Large messages lie on its stack.
         let thread = thread::Builder::new().stack_size(32 << 20).spawn(body);
         let thread = thread.expect("start a thread");
-        Self::ready(control, Body::Thread(Some(thread)), entry)
+        Self::ready(control, Body::Thread(Some(thread)))
     }
 
-    fn ready(control: UnixStream, body: Body, entry: Entry) -> Self {
+    fn ready(control: UnixStream, body: Body) -> Self {
         let mut peer = Self { control, body };
-        let _turn = Turn::of(entry.to_string());
         peer.await_word();
         peer
     }
@@ -239,7 +238,7 @@ fn die_with(parent: u32) {
     }
 }
 
-/// What is going on, as the watchdog sees it; ended when this is dropped.
+/// What is going on, as the watchdog sees it; ended when this is dropped. One at a time.
 pub struct Turn;
 
 static CURRENT: Mutex<Option<(Instant, String)>> = Mutex::new(None);

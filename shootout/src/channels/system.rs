@@ -49,18 +49,18 @@ pub trait Timed {
 }
 
 macro_rules! systems {
-    ($($system:ident $name:literal,)*) => {
+    ($($(#[$condition:meta])? $system:ident $name:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum System {
-            $($system,)*
+            $($(#[$condition])? $system,)*
         }
 
         impl System {
-            pub const ALL: &[Self] = &[$(Self::$system,)*];
+            pub const ALL: &[Self] = &[$($(#[$condition])? Self::$system,)*];
 
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Self::$system => $name,)*
+                    $($(#[$condition])? Self::$system => $name,)*
                 }
             }
         }
@@ -85,6 +85,7 @@ systems! {
     Mq "mq",
     SharedMemory "shared_memory",
     PythonPipe "python-pipe",
+    #[cfg(feature = "tachyon")] Tachyon "tachyon",
     RinglanePostcard "ringlane-postcard",
     Codec "codec",
 }
@@ -93,12 +94,13 @@ impl System {
     /// Whether it can do this work with messages of this size.
     pub fn does(self, work: Work, load: Load) -> bool {
         use System::*;
+        if work == Work::RoundTripPostcard {
+            // The codec and its ring, and beside them what the ring takes for as many bytes.
+            return matches!(self, Ringlane | Raw | RinglanePostcard | Codec);
+        }
         let awake = work.waiting() == Waiting::Awake;
         let round_trip = matches!(work, Work::RoundTrip | Work::RoundTripUntouched);
         let many = matches!(work, Work::Stream | Work::StreamUntouched | Work::Burst);
-        if work == Work::RoundTripPostcard || matches!(self, RinglanePostcard | Codec) {
-            return work == Work::RoundTripPostcard && matches!(self, RinglanePostcard | Codec);
-        }
         match self {
             // One message at a time is all there is room for.
             Raw => round_trip,
@@ -106,11 +108,15 @@ impl System {
             Memcpy => matches!(work, Work::Stream | Work::StreamUntouched),
             RinglaneBatch => many && load.bytes <= RETURNED_BY_VALUE && load.touched,
             Rtrb => awake && by_value(load),
-            Crossbeam | Mpsc => by_value(load),
+            // It spins and yields for longer than a round trip takes before it sleeps.
+            Crossbeam => by_value(load) && work != Work::SleepRoundTrip,
+            Mpsc => by_value(load),
             Mq => mq::holds(load),
             Ringlane | RinglaneInPlace | Iceoryx2 | Iceoryx2ZeroCopy | IpcChannel | Pipe | Unix
             | SharedMemory | PythonPipe => true,
-            RinglanePostcard | Codec => unreachable!("told above"),
+            #[cfg(feature = "tachyon")]
+            Tachyon => true,
+            RinglanePostcard | Codec => false,
         }
     }
 }
@@ -204,14 +210,22 @@ impl Entry {
     fn sides(self) -> Sides {
         /// The sides of a link that has the message's type as its parameter.
         macro_rules! by_size {
-            ($sides:ident, $link:ident) => {
+            (small, $link:ident) => {
                 match self.load.bytes {
-                    8 => Sides::$sides::<$link<Words<1>>>(),
-                    56 => Sides::$sides::<$link<Words<7>>>(),
-                    64 => Sides::$sides::<$link<Words<8>>>(),
-                    1024 => Sides::$sides::<$link<Words<128>>>(),
-                    8192 => Sides::$sides::<$link<Words<1024>>>(),
-                    65_536 => Sides::$sides::<$link<Words<8192>>>(),
+                    8 => Sides::between::<$link<Words<1>>>(),
+                    56 => Sides::between::<$link<Words<7>>>(),
+                    64 => Sides::between::<$link<Words<8>>>(),
+                    other => unreachable!("structs of {other} bytes"),
+                }
+            };
+            (all, $link:ident) => {
+                match self.load.bytes {
+                    8 => Sides::within::<$link<Words<1>>>(),
+                    56 => Sides::within::<$link<Words<7>>>(),
+                    64 => Sides::within::<$link<Words<8>>>(),
+                    1024 => Sides::within::<$link<Words<128>>>(),
+                    8192 => Sides::within::<$link<Words<1024>>>(),
+                    65_536 => Sides::within::<$link<Words<8192>>>(),
                     other => unreachable!("messages of {other} bytes"),
                 }
             };
@@ -220,15 +234,15 @@ impl Entry {
             System::Ringlane if self.load.bytes > RETURNED_BY_VALUE => {
                 Sides::between::<Ringlane<[u8]>>()
             }
-            System::Ringlane => by_size!(between, Ringlane),
+            System::Ringlane => by_size!(small, Ringlane),
             System::RinglaneInPlace => Sides::between::<InPlace>(),
-            System::RinglaneBatch => by_size!(between, Batch),
+            System::RinglaneBatch => by_size!(small, Batch),
             System::Raw => Sides::between::<Raw>(),
             System::Futex => Sides::between::<Futex>(),
             System::Memcpy => Sides::alone(|entry, _| Memcpy::start(entry.load)),
-            System::Rtrb => by_size!(within, Rtrb),
-            System::Crossbeam => by_size!(within, Crossbeam),
-            System::Mpsc => by_size!(within, Mpsc),
+            System::Rtrb => by_size!(all, Rtrb),
+            System::Crossbeam => by_size!(all, Crossbeam),
+            System::Mpsc => by_size!(all, Mpsc),
             System::Iceoryx2 => Sides::between::<Iceoryx2<true>>(),
             System::Iceoryx2ZeroCopy => Sides::between::<Iceoryx2<false>>(),
             System::IpcChannel => Sides::between::<IpcChannel>(),
@@ -237,15 +251,17 @@ impl Entry {
             System::Mq => Sides::between::<Mq>(),
             System::SharedMemory => Sides::between::<SharedMemory>(),
             System::PythonPipe => Sides::alone(Python::start),
+            #[cfg(feature = "tachyon")]
+            System::Tachyon => Sides::between::<super::links::tachyon::Tachyon>(),
             System::RinglanePostcard => Sides::between::<Notes>(),
             System::Codec => Sides::alone(|_, _| Codec::start()),
         }
     }
 }
 
-/// Up to here ringlane's messages are plain structs; larger ones are bytes, which are received
-/// into a `Vec` instead of being returned on the stack.
-const RETURNED_BY_VALUE: usize = 8192;
+/// Up to here ringlane's messages are plain structs; larger ones are bytes: a `Vec` that is received
+/// stays where it is, where a large struct would be moved about on the stack.
+const RETURNED_BY_VALUE: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -3,40 +3,8 @@
 use super::pauses::LIMIT;
 use crate::report::{OURS, Report, short};
 use crate::rounds::{median, spread};
-
-struct Target {
-    what: &'static str,
-    work: &'static str,
-    payload: usize,
-    ratio: &'static str,
-    bound: Bound,
-}
-
-enum Bound {
-    /// The ratio is at most this.
-    AtMost(f64),
-    /// The ratio of rates is at least this.
-    AtLeast(f64),
-    /// So many times faster: the ratio of times is at most its inverse.
-    TimesFaster(f64),
-}
-use Bound::{AtLeast, AtMost, TimesFaster};
-
-const fn target(
-    what: &'static str,
-    work: &'static str,
-    payload: usize,
-    ratio: &'static str,
-    bound: Bound,
-) -> Target {
-    Target {
-        what,
-        work,
-        payload,
-        ratio,
-        bound,
-    }
-}
+use crate::targets::Bound::{AtLeast, AtMost, TimesFaster};
+use crate::targets::{self, Target, line, target};
 
 const TARGETS: &[Target] = &[
     target(
@@ -120,23 +88,8 @@ const TARGETS: &[Target] = &[
 
 pub fn print(report: &Report) {
     println!("\ntargets");
-    for target in TARGETS {
-        let Some(ratio) = report.ratio(target.work, target.payload, target.ratio) else {
-            continue;
-        };
-        let (value, bound, met) = match target.bound {
-            AtMost(bound) => (ratio, format!("<= {bound}"), ratio <= bound),
-            AtLeast(bound) => (ratio, format!(">= {bound}"), ratio >= bound),
-            TimesFaster(bound) => (1.0 / ratio, format!(">= {bound}"), 1.0 / ratio >= bound),
-        };
-        line(target.what, &bound, &short(value), met);
-    }
+    targets::print(TARGETS, report);
     print_pause(report);
-}
-
-fn line(what: &str, bound: &str, value: &str, met: bool) {
-    let verdict = if met { "met" } else { "MISSED" };
-    println!("  {what:<46}{bound:>10}{value:>10}  {verdict}");
 }
 
 /// The longest insert: what the scheduler took is told apart, call by call; what remains in a loop

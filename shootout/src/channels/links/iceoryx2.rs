@@ -9,7 +9,6 @@
 //! an event service for each direction stands beside it, which is notified after each message.
 
 use std::hint;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::iceoryx2::config::Config;
 use ::iceoryx2::node::Node;
@@ -149,8 +148,7 @@ impl<const COPYING: bool> Link for Iceoryx2<COPYING> {
 
 impl<const COPYING: bool> Between for Iceoryx2<COPYING> {
     fn create(load: Load, waiting: Waiting) -> (Self, Address) {
-        static GIVEN: AtomicUsize = AtomicUsize::new(0);
-        let word = format!("shootout-{}", GIVEN.fetch_add(1, Ordering::Relaxed));
+        let word = keeper::unique("shootout");
         let inherited = Vec::new();
         let link = Self::join(&word, ["there", "back"], load, waiting);
         (link, Address { word, inherited })

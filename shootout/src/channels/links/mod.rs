@@ -17,4 +17,6 @@ pub mod ringlane;
 pub mod rtrb;
 pub mod shared;
 pub mod shared_memory;
+#[cfg(feature = "tachyon")]
+pub mod tachyon;
 pub mod unix;

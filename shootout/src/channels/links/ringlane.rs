@@ -2,8 +2,6 @@
 //! capacity is told for the largest messages only, the way of waiting only when all are to sleep.
 
 use std::borrow::Borrow;
-use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::ringlane::{Channel, ChannelOptions, Message, Owned, Wait};
@@ -11,6 +9,7 @@ use ::ringlane::{Channel, ChannelOptions, Message, Owned, Wait};
 use crate::channels::link::{Between, Link, Waiting};
 use crate::channels::load::{Load, Payload};
 use crate::channels::peer::Address;
+use crate::keeper;
 
 /// An end of a channel. Plain structs are sent and received as they are; bytes are sent as `[u8]`
 /// and received as the `Vec` that `recv` makes.
@@ -32,12 +31,7 @@ fn options<T: Message + ?Sized>(load: Load, waiting: Waiting) -> ChannelOptions<
 
 /// Makes a channel that was not there before.
 pub fn create<T: Message + ?Sized>(load: Load, waiting: Waiting) -> (Channel<T>, Address) {
-    static GIVEN: AtomicUsize = AtomicUsize::new(0);
-    let word = format!(
-        "{}-{}",
-        process::id(),
-        GIVEN.fetch_add(1, Ordering::Relaxed)
-    );
+    let word = keeper::unique("channel");
     let channel = options(load, waiting).create(&word);
     let inherited = Vec::new();
     (

@@ -6,7 +6,6 @@
 //! segment, if its name is still there.
 
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::shared_memory::{Shmem, ShmemConf};
 use raw_sync::Timeout;
@@ -110,9 +109,7 @@ impl Link for SharedMemory {
 
 impl Between for SharedMemory {
     fn create(load: Load, _: Waiting) -> (Self, Address) {
-        static GIVEN: AtomicUsize = AtomicUsize::new(0);
-        let n = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let word = format!("/{}-slots-{n}", keeper::prefix());
+        let word = format!("/{}-{}", keeper::prefix(), keeper::unique("slots"));
         let size = SYNC + load.bytes;
         let segment = ShmemConf::new().os_id(&word).size(2 * size).create();
         let segment = segment.expect("a segment");

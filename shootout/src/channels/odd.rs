@@ -1,0 +1,113 @@
+//! Contestants that are not what they were where others measured, or we before: a rival made slow
+//! by a mistake here would make ringlane look fast. So each has a figure that it is expected to
+//! have, and what is far from it is told, with the reason, as far as one was found.
+
+use crate::report::{Report, short};
+use crate::rounds::median;
+
+/// Beyond this it is odd.
+const ODD: f64 = 1.5;
+
+/// What a message takes, of what one takes by the hardware's limit for such a contestant.
+struct Expected {
+    work: &'static str,
+    system: &'static str,
+    /// `raw` for those who spin, `futex` for those who sleep.
+    limit: (&'static str, &'static str),
+    ratio: f64,
+    /// Why it may be another on some machines.
+    reason: &'static str,
+}
+
+const SPUN: (&str, &str) = ("rtt", "raw");
+const SLEPT: (&str, &str) = ("sleep_rtt", "futex");
+
+const fn expected(
+    work: &'static str,
+    system: &'static str,
+    limit: (&'static str, &'static str),
+    ratio: f64,
+    reason: &'static str,
+) -> Expected {
+    Expected {
+        work,
+        system,
+        limit,
+        ratio,
+        reason,
+    }
+}
+
+/// Of messages of 8 bytes.
+const EXPECTED: &[Expected] = &[
+    expected("rtt", "rtrb", SPUN, 1.08, ""),
+    expected("rtt", "crossbeam", SPUN, 3.0, ""),
+    expected("rtt", "iceoryx2", SPUN, 7.05, ""),
+    expected("rtt", "tachyon", SPUN, 1.75, ""),
+    expected("rtt", "aeron", SPUN, 2.5, ""),
+    expected("rtt", "ipc-channel", SPUN, 517.0, ""),
+    expected("rtt", "python-pipe", SPUN, 478.0, ""),
+    expected("stream", "crossbeam", SPUN, 0.55, ""),
+    expected("stream", "iceoryx2", SPUN, 2.9, ""),
+    expected("stream", "ipc-channel", SPUN, 16.6, ""),
+    expected("sleep_rtt", "pipe", SLEPT, 1.14, ""),
+    expected("sleep_rtt", "unix", SLEPT, 1.1, ""),
+    expected("sleep_rtt", "ipc-channel", SLEPT, 1.35, ""),
+    expected("sleep_rtt", "python-pipe", SLEPT, 1.25, ""),
+];
+
+pub fn print(report: &Report) {
+    let nanos = |work, system| {
+        let figure = report.figure(work, 8, system)?;
+        let middle = median(&figure.rounds);
+        Some(if figure.unit == "ns" {
+            middle
+        } else {
+            1000.0 / middle
+        })
+    };
+    for expected in EXPECTED {
+        let (limit_work, limit_system) = expected.limit;
+        let taken = nanos(expected.work, expected.system).zip(nanos(limit_work, limit_system));
+        let Some(ratio) = taken.map(|(taken, limit)| taken / limit) else {
+            continue;
+        };
+        if is_odd(ratio, expected.ratio) {
+            println!(
+                "\nodd: {} at {} takes {} of {limit_system}'s time, {} was expected: {}",
+                expected.system,
+                expected.work,
+                short(ratio),
+                short(expected.ratio),
+                expected.reason
+            );
+        }
+    }
+}
+
+fn is_odd(ratio: f64, expected: f64) -> bool {
+    ratio > ODD * expected || ratio < expected / ODD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_is_what_is_far_off_on_either_side() {
+        assert!(!is_odd(7.0, 7.05));
+        assert!(is_odd(12.0, 7.05));
+        assert!(is_odd(4.0, 7.05));
+    }
+
+    #[test]
+    fn every_contestant_that_is_expected_exists() {
+        for expected in EXPECTED {
+            let known = crate::channels::System::ALL.iter();
+            let known = known
+                .map(|system| system.name())
+                .chain(["tachyon", "aeron"]);
+            assert!(known.into_iter().any(|name| name == expected.system));
+        }
+    }
+}
