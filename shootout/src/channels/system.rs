@@ -86,6 +86,8 @@ systems! {
     SharedMemory "shared_memory",
     PythonPipe "python-pipe",
     #[cfg(feature = "tachyon")] Tachyon "tachyon",
+    #[cfg(feature = "aeron")]
+    Aeron "aeron",
     RinglanePostcard "ringlane-postcard",
     Codec "codec",
 }
@@ -115,7 +117,10 @@ impl System {
             Ringlane | RinglaneInPlace | Iceoryx2 | Iceoryx2ZeroCopy | IpcChannel | Pipe | Unix
             | SharedMemory | PythonPipe => true,
             #[cfg(feature = "tachyon")]
-            Tachyon => true,
+            Tachyon => load.bytes <= super::links::tachyon::MOST,
+            // It only polls.
+            #[cfg(feature = "aeron")]
+            Aeron => awake && load.bytes <= super::links::aeron::MOST,
             RinglanePostcard | Codec => false,
         }
     }
@@ -253,6 +258,8 @@ impl Entry {
             System::PythonPipe => Sides::alone(Python::start),
             #[cfg(feature = "tachyon")]
             System::Tachyon => Sides::between::<super::links::tachyon::Tachyon>(),
+            #[cfg(feature = "aeron")]
+            System::Aeron => Sides::between::<super::links::aeron::Aeron>(),
             System::RinglanePostcard => Sides::between::<Notes>(),
             System::Codec => Sides::alone(|_, _| Codec::start()),
         }

@@ -1,5 +1,7 @@
 //! The contestants.
 
+#[cfg(feature = "aeron")]
+pub mod aeron;
 pub mod batch;
 pub mod crossbeam;
 pub mod futex;

@@ -22,9 +22,18 @@ pub struct Tachyon {
     load: Load,
 }
 
-/// It tells the sender of so many released messages at once, unless it is told to do so now: else a
-/// ring that holds fewer stays full for ever.
+/// The receiver tells of that many released messages at once, so that a ring which holds fewer would
+/// stay full for ever.
 const RELEASED_TOGETHER: usize = 32;
+
+/// The largest messages for which that is bearable.
+pub const MOST: usize = 64 << 10;
+
+/// Bytes of a ring: as many as the others', or else twice as many as it cannot do without.
+fn capacity(load: Load) -> usize {
+    let least = 2 * RELEASED_TOGETHER * load.bytes;
+    load.capacity().max(least.next_power_of_two())
+}
 
 /// To the peer, and from it. Whoever makes a bus waits there until the other one has come.
 enum Ends {
@@ -83,9 +92,6 @@ impl Link for Tachyon {
         let message = from_peer.acquire_rx(spins).expect("receive");
         let stamp = self.load.read(message.data());
         message.commit().expect("release");
-        if self.load.capacity_in_messages() <= RELEASED_TOGETHER {
-            from_peer.flush();
-        }
         stamp
     }
 }
@@ -96,7 +102,7 @@ impl Between for Tachyon {
         let word = path.to_str().expect("a path of plain letters").to_owned();
         let listen = |direction: &str| {
             let path = format!("{word}-{direction}");
-            thread::spawn(move || Bus::listen(&path, load.capacity()).expect("a bus"))
+            thread::spawn(move || Bus::listen(&path, capacity(load)).expect("a bus"))
         };
         let ends = Ends::Awaited(Some([listen("there"), listen("back")]));
         let inherited = Vec::new();
