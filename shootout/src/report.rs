@@ -133,6 +133,11 @@ impl Report {
     }
 
     pub fn write_json(&self, file: &Path) -> Result<(), String> {
+        fs::write(file, self.json()).map_err(|e| format!("{}: {e}", file.display()))
+    }
+
+    /// One object a line: the figures, then the ratios.
+    fn json(&self) -> String {
         let mut text = String::new();
         for figure in &self.figures {
             let mut fields = vec![
@@ -166,7 +171,7 @@ impl Report {
             fields.extend(numbers(&cost.rounds));
             let _ = writeln!(text, "{{{}}}", fields.join(","));
         }
-        fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
+        text
     }
 }
 
@@ -220,4 +225,39 @@ fn number(value: f64) -> String {
     }
     let digits = 5 - value.abs().max(1e-9).log10().floor() as i32;
     format!("{value:.*}", digits.clamp(0, 12) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(system: &'static str, unit: &'static str, rounds: &[f64]) -> Figure {
+        Figure {
+            rounds: rounds.to_vec(),
+            ..Figure::small("rtt", system, unit, &[])
+        }
+    }
+
+    #[test]
+    fn json_is_an_object_a_line_for_each_figure_and_each_ratio() {
+        let mut report = Report::new(Machine::prepare());
+        report.add(vec![
+            figure(OURS, "ns", &[100.0, 120.0, 110.0]),
+            figure("raw", "ns", &[50.0, 100.0, 100.0]),
+        ]);
+        let expected = [
+            r#"{"work":"rtt","payload":8,"system":"ringlane","unit":"ns","rounds":[100.000,120.000,110.000],"median":110.000}"#,
+            r#"{"work":"rtt","payload":8,"system":"raw","unit":"ns","rounds":[50.0000,100.000,100.000],"median":100.000}"#,
+            r#"{"work":"rtt","payload":8,"ratio":"ringlane/raw","rounds":[2.00000,1.20000,1.10000],"median":1.20000}"#,
+        ];
+        assert_eq!(report.json().lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_ratio_of_nothing_is_null() {
+        let mut report = Report::new(Machine::prepare());
+        report.add_ratio("rtt", 8, "a/b".to_owned(), vec![f64::INFINITY]);
+        let expected = "{\"work\":\"rtt\",\"payload\":8,\"ratio\":\"a/b\",\"rounds\":[null],\"median\":null}\n";
+        assert_eq!(report.json(), expected);
+    }
 }
