@@ -149,6 +149,34 @@ fn a_growing_table_loses_nothing() {
     store.remove().unwrap();
 }
 
+/// No call pays for the growth of all.
+#[test]
+fn a_store_grows_by_little_at_a_time() {
+    const STEP: u64 = 64 << 10;
+    let domain = Domain::new("store-steps");
+    let store = options(domain.name()).create("s").unwrap();
+    let size = || (store.stats().buckets, store.stats().file_bytes);
+    let (mut steps, mut before) = (0, size());
+    for key in 0..8_000u64 {
+        store.set(key.to_ne_bytes(), &key).unwrap();
+        let now = size();
+        assert!(now.0 <= before.0 + 1, "{key}: {before:?} became {now:?}");
+        assert!(now.1 <= before.1 + STEP, "{key}: {before:?} became {now:?}");
+        steps += u64::from(now.1 > before.1);
+        before = now;
+    }
+    assert!(before.0 > 1_500 && steps > 5, "{steps} steps to {before:?}");
+    // A block is larger than what lies in it by a quarter at most.
+    for len in [STEP, 5 * STEP, 16 * STEP] {
+        store.set::<[u8]>("large", &vec![7; len as usize]).unwrap();
+        let now = size();
+        let most = before.1 + len + len / 4 + STEP;
+        assert!(now.1 <= most, "{len}: {before:?} became {now:?}");
+        before = now;
+    }
+    store.remove().unwrap();
+}
+
 /// A store that was made for so many entries is as one that grew to it.
 #[test]
 fn a_store_made_for_many_needs_no_split() {
