@@ -14,33 +14,28 @@
 //! | `Ended`, `Failed` | no | an order to restart |
 //!
 //! What follows a `Stopping` is kept beside it, and a stop is never overruled by a restart.
-//!
-//! The obligation of the `unsafe` here: what runs between fork and exec makes system calls and
-//! nothing else.
-#![allow(unsafe_code)]
 
 use super::child::{Life, VARIABLE, place_for};
 use super::control::{Control, Stage};
+use super::desk::{Desk, DeskState, End, Handle, Order, wake};
 use super::hooks::{Event, Hooks, Kind};
-use super::{ChildSpec, ChildStatus, Program, Restart};
+use super::supervised::{Phase, Running, Supervised, Then};
+use super::{ChildSpec, Restart};
 use crate::channel::attachment::Attachment;
-use crate::domain;
 use crate::doorbell::SLICE;
 use crate::error::{Error, Result};
 use crate::roster::Roster;
 use crate::sync::Ordering::*;
 use crate::sys;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::process::Signal;
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::process::ExitStatus;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// A child that lived this long has not failed in a row.
@@ -48,183 +43,6 @@ const PROVEN: Duration = Duration::from_secs(60);
 const MOST_BACKOFF: Duration = Duration::from_secs(10);
 /// How often a child without a pidfd is looked at.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(20);
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Order {
-    Restart(usize),
-    Stop(usize),
-    ShutDown,
-}
-
-/// What the supervisor and its clients share.
-struct Desk {
-    names: Vec<String>,
-    state: Mutex<DeskState>,
-    changed: Condvar,
-    /// Written after every order.
-    wake: OwnedFd,
-}
-
-struct DeskState {
-    orders: VecDeque<Order>,
-    statuses: Vec<ChildStatus>,
-    ends: Vec<End>,
-    closed: bool,
-    when_all_ended: Option<UnixStream>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-/// How often a child was found to run no more, and how it stood then.
-struct End {
-    count: u64,
-    last: ChildStatus,
-}
-
-/// A client's view of the supervisor.
-#[derive(Clone)]
-pub(super) struct Handle(Arc<Desk>);
-
-impl Handle {
-    fn lock(&self) -> MutexGuard<'_, DeskState> {
-        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    pub(super) fn index(&self, child: &str) -> Result<usize> {
-        let found = self.0.names.iter().position(|name| name == child);
-        found.ok_or_else(|| Error::NotFound {
-            name: child.to_string(),
-        })
-    }
-
-    pub(super) fn statuses(&self) -> Vec<ChildStatus> {
-        self.lock().statuses.clone()
-    }
-
-    pub(super) fn order(&self, order: Order) -> Result<()> {
-        self.order_under(self.lock(), order)
-    }
-
-    fn order_under(&self, mut state: MutexGuard<'_, DeskState>, order: Order) -> Result<()> {
-        if state.closed {
-            return Err(Error::Stopping);
-        }
-        match order {
-            // So that whoever waits from here on waits for what was ordered.
-            Order::Restart(index) => state.statuses[index].running = true,
-            Order::Stop(_) => {}
-            Order::ShutDown => state.closed = true,
-        }
-        state.orders.push_back(order);
-        drop(state);
-        wake(&self.0.wake);
-        Ok(())
-    }
-
-    /// Orders a child to be stopped, and waits until it was.
-    pub(super) fn stop(&self, index: usize) -> Result<()> {
-        let state = self.lock();
-        let before = state.ends[index].count;
-        self.order_under(state, Order::Stop(index))?;
-        self.wait_for_end(self.lock(), index, before);
-        Ok(())
-    }
-
-    /// Waits until the child runs no more and will not by itself.
-    pub(super) fn wait(&self, index: usize) -> ChildStatus {
-        let state = self.lock();
-        if !state.statuses[index].running {
-            return state.statuses[index].clone();
-        }
-        let before = state.ends[index].count;
-        self.wait_for_end(state, index, before)
-    }
-
-    /// Waits for an end after the first `before`. Not for a child that runs no more: somebody may
-    /// have it started again before we wake up.
-    fn wait_for_end(
-        &self,
-        mut state: MutexGuard<'_, DeskState>,
-        index: usize,
-        before: u64,
-    ) -> ChildStatus {
-        while state.ends[index].count == before {
-            state = self
-                .0
-                .changed
-                .wait(state)
-                .unwrap_or_else(|e| e.into_inner());
-        }
-        state.ends[index].last.clone()
-    }
-
-    /// Writes a byte once all children ended.
-    pub(super) fn tell_when_all_ended(&self, to: UnixStream) {
-        self.lock().when_all_ended = Some(to);
-        wake(&self.0.wake);
-    }
-
-    /// Stops all children and waits for the end of both threads.
-    pub(super) fn shut_down(&self) {
-        // Closed before: then another call waits for the threads.
-        let _ = self.order(Order::ShutDown);
-        let threads = std::mem::take(&mut self.lock().threads);
-        for thread in threads {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn wake(eventfd: &OwnedFd) {
-    // Only a counter at its maximum would block, and that wakes as well.
-    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Running,
-    Stopping {
-        term_at: Option<Instant>,
-        kill_at: Option<Instant>,
-    },
-    Waiting {
-        until: Instant,
-    },
-    Ended,
-    Failed,
-}
-
-/// What follows the end of the running process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    ByPolicy,
-    Restart,
-    Stop,
-}
-
-struct Running {
-    process: std::process::Child,
-    pidfd: Option<OwnedFd>,
-    since: Instant,
-}
-
-struct Supervised {
-    name: String,
-    command: Command,
-    is_entry: bool,
-    restart: Restart,
-    grace: Duration,
-    channels: Vec<Arc<Attachment>>,
-    phase: Phase,
-    then: Then,
-    running: Option<Running>,
-    generation: u32,
-    restarts: u32,
-    failures: u32,
-    last_exit: Option<ExitStatus>,
-    last_error: Option<String>,
-    /// As the control segment has it: also tells "none" from "unknown".
-    exit_word: u64,
-}
 
 pub(super) struct Supervisor {
     children: Vec<Supervised>,
@@ -691,104 +509,6 @@ impl Supervisor {
         state.statuses[index] = status;
         self.desk.0.changed.notify_all();
     }
-}
-
-impl Running {
-    fn has_ended(&self) -> bool {
-        match &self.pidfd {
-            Some(pidfd) => matches!(sys::has_ended(pidfd.as_fd()), Ok(true)),
-            None => matches!(sys::open_pid(self.process.id()), Ok(None)),
-        }
-    }
-}
-
-impl Supervised {
-    fn new(
-        spec: ChildSpec,
-        domain: &str,
-        life: &OwnedFd,
-        channels: &impl Fn(&str) -> Vec<Arc<Attachment>>,
-    ) -> Supervised {
-        let is_entry = matches!(spec.program, Program::Entry(_));
-        let mut command = match spec.program {
-            Program::Command(command) => *command,
-            Program::Entry(_) => this_program(spec.args),
-        };
-        command.stdin(Stdio::null()).process_group(0);
-        // What the child opens by name it finds where its runtime is, unless its command says else.
-        if !command.get_envs().any(|(key, _)| key == domain::VARIABLE) {
-            command.env(domain::VARIABLE, domain);
-        }
-        let main = rustix::process::getpid();
-        let life = life.as_raw_fd();
-        let before_exec = move || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Main may have died before the signal was set.
-            if rustix::process::getppid() != Some(main) {
-                return Err(std::io::ErrorKind::NotFound.into());
-            }
-            // SAFETY: the supervisor keeps the descriptor open as long as it spawns.
-            let life = unsafe { BorrowedFd::borrow_raw(life) };
-            rustix::io::fcntl_setfd(life, rustix::io::FdFlags::empty())?;
-            Ok(())
-        };
-        // SAFETY: the closure makes three system calls, and an error of it allocates nothing.
-        unsafe { command.pre_exec(before_exec) };
-        Supervised {
-            channels: channels(&spec.name),
-            name: spec.name,
-            command,
-            is_entry,
-            restart: spec.restart,
-            grace: spec.stop_grace,
-            phase: Phase::Ended,
-            then: Then::ByPolicy,
-            running: None,
-            generation: 0,
-            restarts: 0,
-            failures: 0,
-            last_exit: None,
-            last_error: None,
-            exit_word: 0,
-        }
-    }
-
-    fn status(&self) -> ChildStatus {
-        ChildStatus {
-            name: self.name.clone(),
-            pid: self.running.as_ref().map(|r| r.process.id()),
-            generation: self.generation,
-            restarts: self.restarts,
-            last_exit: self.last_exit,
-            last_error: self.last_error.clone(),
-            running: !matches!(self.phase, Phase::Ended | Phase::Failed),
-        }
-    }
-
-    /// Signals the child and its process group. It is not reaped yet, so its pid is its own.
-    fn signal(&self, signal: Signal) {
-        let pid = self
-            .running
-            .as_ref()
-            .and_then(|r| Pid::from_raw(r.process.id() as i32));
-        let Some(pid) = pid else { return };
-        let _ = kill_process_group(pid, signal);
-        // It may have gone to another group, and left somebody in its own.
-        if getpgid(Some(pid)) != Ok(pid) {
-            let _ = kill_process(pid, signal);
-        }
-    }
-}
-
-/// This program again. Not its path: after a rebuild another program lies there, or none.
-fn this_program(args: Option<Vec<std::ffi::OsString>>) -> Command {
-    let mut own = std::env::args_os();
-    let mut command = Command::new("/proc/self/exe");
-    if let Some(name) = own.next() {
-        command.arg0(name);
-    }
-    command.args(args.unwrap_or_else(|| own.collect()));
-    command
 }
 
 /// Carries the children's rings to the supervisor.

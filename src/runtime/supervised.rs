@@ -1,0 +1,160 @@
+//! One child as the supervisor has it: how it is started, where it stands, how it is signalled.
+//!
+//! The obligation of the `unsafe` here: what runs between fork and exec makes system calls and
+//! nothing else.
+#![allow(unsafe_code)]
+
+use super::{ChildSpec, ChildStatus, Program, Restart};
+use crate::channel::attachment::Attachment;
+use crate::{domain, sys};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    Stopping {
+        term_at: Option<Instant>,
+        kill_at: Option<Instant>,
+    },
+    Waiting {
+        until: Instant,
+    },
+    Ended,
+    Failed,
+}
+
+/// What follows the end of the running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    ByPolicy,
+    Restart,
+    Stop,
+}
+
+pub(super) struct Running {
+    pub(super) process: std::process::Child,
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) since: Instant,
+}
+
+pub(super) struct Supervised {
+    pub(super) name: String,
+    pub(super) command: Command,
+    pub(super) is_entry: bool,
+    pub(super) restart: Restart,
+    pub(super) grace: Duration,
+    pub(super) channels: Vec<Arc<Attachment>>,
+    pub(super) phase: Phase,
+    pub(super) then: Then,
+    pub(super) running: Option<Running>,
+    pub(super) generation: u32,
+    pub(super) restarts: u32,
+    pub(super) failures: u32,
+    pub(super) last_exit: Option<ExitStatus>,
+    pub(super) last_error: Option<String>,
+    /// As the control segment has it: also tells "none" from "unknown".
+    pub(super) exit_word: u64,
+}
+
+impl Running {
+    pub(super) fn has_ended(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => matches!(sys::has_ended(pidfd.as_fd()), Ok(true)),
+            None => matches!(sys::open_pid(self.process.id()), Ok(None)),
+        }
+    }
+}
+
+impl Supervised {
+    pub(super) fn new(
+        spec: ChildSpec,
+        domain: &str,
+        life: &OwnedFd,
+        channels: &impl Fn(&str) -> Vec<Arc<Attachment>>,
+    ) -> Supervised {
+        let is_entry = matches!(spec.program, Program::Entry(_));
+        let mut command = match spec.program {
+            Program::Command(command) => *command,
+            Program::Entry(_) => this_program(spec.args),
+        };
+        command.stdin(Stdio::null()).process_group(0);
+        // What the child opens by name it finds where its runtime is, unless its command says else.
+        if !command.get_envs().any(|(key, _)| key == domain::VARIABLE) {
+            command.env(domain::VARIABLE, domain);
+        }
+        let main = rustix::process::getpid();
+        let life = life.as_raw_fd();
+        let before_exec = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Main may have died before the signal was set.
+            if rustix::process::getppid() != Some(main) {
+                return Err(std::io::ErrorKind::NotFound.into());
+            }
+            // SAFETY: the supervisor keeps the descriptor open as long as it spawns.
+            let life = unsafe { BorrowedFd::borrow_raw(life) };
+            rustix::io::fcntl_setfd(life, rustix::io::FdFlags::empty())?;
+            Ok(())
+        };
+        // SAFETY: the closure makes three system calls, and an error of it allocates nothing.
+        unsafe { command.pre_exec(before_exec) };
+        Supervised {
+            channels: channels(&spec.name),
+            name: spec.name,
+            command,
+            is_entry,
+            restart: spec.restart,
+            grace: spec.stop_grace,
+            phase: Phase::Ended,
+            then: Then::ByPolicy,
+            running: None,
+            generation: 0,
+            restarts: 0,
+            failures: 0,
+            last_exit: None,
+            last_error: None,
+            exit_word: 0,
+        }
+    }
+
+    pub(super) fn status(&self) -> ChildStatus {
+        ChildStatus {
+            name: self.name.clone(),
+            pid: self.running.as_ref().map(|r| r.process.id()),
+            generation: self.generation,
+            restarts: self.restarts,
+            last_exit: self.last_exit,
+            last_error: self.last_error.clone(),
+            running: !matches!(self.phase, Phase::Ended | Phase::Failed),
+        }
+    }
+
+    /// Signals the child and its process group. It is not reaped yet, so its pid is its own.
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = self
+            .running
+            .as_ref()
+            .and_then(|r| Pid::from_raw(r.process.id() as i32));
+        let Some(pid) = pid else { return };
+        let _ = kill_process_group(pid, signal);
+        // It may have gone to another group, and left somebody in its own.
+        if getpgid(Some(pid)) != Ok(pid) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// This program again. Not its path: after a rebuild another program lies there, or none.
+fn this_program(args: Option<Vec<std::ffi::OsString>>) -> Command {
+    let mut own = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = own.next() {
+        command.arg0(name);
+    }
+    command.args(args.unwrap_or_else(|| own.collect()));
+    command
+}
