@@ -11,7 +11,8 @@ pub(crate) struct Consumer {
     tag: u64,
     /// Records that end at or below it had been handed out by a consumer before us.
     seen: u64,
-    /// The last header that was good, and the size of its record; none is all ones.
+    /// The last header that was good, and the size of its record: larger than any ring while there
+    /// is none, so that whatever lies there takes the way through all checks.
     usual: u64,
     usual_size: u64,
 }
@@ -45,8 +46,7 @@ pub(crate) enum Peek {
     Corrupt,
 }
 
-/// No header: its kind is none.
-const NO_HEADER: u64 = u64::MAX;
+const NO_SIZE: u64 = u64::MAX;
 
 impl Consumer {
     /// Begins at `head`, expecting records of `peer`.
@@ -63,8 +63,8 @@ impl Consumer {
             progress,
             tag: peer.tag(),
             seen,
-            usual: NO_HEADER,
-            usual_size: 0,
+            usual: 0,
+            usual_size: NO_SIZE,
         })
     }
 
@@ -94,7 +94,7 @@ impl Consumer {
     /// From here on, records of `peer` are what is expected.
     pub(crate) fn expect(&mut self, peer: Incarnation) {
         self.tag = peer.tag();
-        self.usual = NO_HEADER;
+        self.usual_size = NO_SIZE;
     }
 
     /// The next record if it is of the same size as the last, without taking it; `None` says

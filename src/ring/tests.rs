@@ -460,11 +460,24 @@ mod twin {
         assert!(!successor.redelivered(&record));
     }
 
+    /// Before the first good record, and after another incarnation, there is no usual header.
+    #[test]
+    fn nothing_is_usual_at_first() {
+        for word in [u64::MAX, 1, 8, u64::from(u32::MAX)] {
+            let ring = heap_ring(128);
+            ring.record_header(0).store(word, Relaxed);
+            let mut consumer = Consumer::attach(ring, first(1)).unwrap();
+            assert!(matches!(consumer.peek(), Peek::Corrupt), "{word:#x}");
+            consumer.expect(first(2));
+            assert!(matches!(consumer.peek(), Peek::Corrupt), "{word:#x}");
+        }
+    }
+
     proptest! {
         /// No content of header and words makes either side panic, hang or leave the ring.
         #[test]
         fn any_words_are_survived(
-            words in prop::collection::vec(prop_oneof![any::<u64>(), (0..64u64), (0..64u64).prop_map(|len| 1 << 40 | DATA << 32 | len), (0..64u64).prop_map(|len| PADDING << 32 | len)], 16),
+            words in prop::collection::vec(prop_oneof![any::<u64>(), Just(u64::MAX), (0..64u64), (0..64u64).prop_map(|len| 1 << 40 | DATA << 32 | len), (0..64u64).prop_map(|len| PADDING << 32 | len)], 16),
             head in prop_oneof![any::<u64>(), (0..40u64).prop_map(|h| h * 8)],
         ) {
             let ring = heap_ring(128);
