@@ -223,6 +223,7 @@ impl<T: Message + ?Sized> Receiver<T> {
     ///
     /// # Errors
     /// As [`recv`](Self::recv), but for `Decode`.
+    #[inline]
     pub fn recv_ref(&mut self) -> Result<RecvRef<'_, T>, RecvError> {
         let record = match self.usual() {
             Some(record) => record,
@@ -235,6 +236,7 @@ impl<T: Message + ?Sized> Receiver<T> {
     ///
     /// # Errors
     /// `Empty`, or as `recv_ref`.
+    #[inline]
     pub fn try_recv_ref(&mut self) -> Result<RecvRef<'_, T>, TryRecvError> {
         let record = match self.usual() {
             Some(record) => record,

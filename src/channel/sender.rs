@@ -39,6 +39,8 @@ pub struct Sender<T: Message + ?Sized> {
     /// The ring said something impossible; it is not believed again.
     corrupt: bool,
     news: News,
+    /// Coarse clock at the last look at the peer for a try that found the ring full.
+    looked: u64,
     wait: Wait,
     spinner: Spinner,
     slip: Slip,
@@ -71,6 +73,7 @@ impl<T: Message + ?Sized> Sender<T> {
             fences: !sys::barrier().registered,
             corrupt: false,
             news,
+            looked: 0,
             wait,
             spinner: Spinner::new(spins(wait)),
             slip,
@@ -104,7 +107,8 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Sends a message if there is room for it now.
     ///
     /// # Errors
-    /// `Full`, or as [`send`](Self::send).
+    /// `Full`, or as [`send`](Self::send). A peer's death is looked for when the ring is full, at
+    /// most ten times a second.
     #[inline]
     pub fn try_send<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
         if self
@@ -208,6 +212,7 @@ impl<T: Message + ?Sized> Sender<T> {
             return Err(Failure::Forked);
         }
         if self.news.arrived(self.producer.ring().header()) {
+            self.looked = 0;
             self.look_for_close()?;
         }
         Ok(())
@@ -273,6 +278,11 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Counts that the ring was full, and gives a reason beyond that if there is one.
     fn why_full(&mut self) -> Failure {
         self.count_full();
+        let now = sys::coarse_nanos();
+        if now.saturating_sub(self.looked) < SLICE.as_nanos() as u64 {
+            return Failure::Full;
+        }
+        self.looked = now;
         self.look().err().unwrap_or(Failure::Full)
     }
 
@@ -416,7 +426,8 @@ impl Sender<[u8]> {
     /// ```
     ///
     /// # Errors
-    /// `Full` if there is no room now, or as [`send`](Self::send).
+    /// `Full` if there is no room now, or as [`try_send`](Self::try_send).
+    #[inline]
     pub fn loan(&mut self, len: usize) -> Result<Loan<'_>, TrySendError<()>> {
         if let Err(failure) = self.check() {
             return Err(self.failed(failure, ()));
@@ -476,6 +487,7 @@ impl Loan<'_> {
     ///
     /// # Errors
     /// `TooLarge` if the loan is smaller; `Forked`. Nothing is sent then.
+    #[inline]
     pub fn commit(self, len: usize) -> crate::Result<()> {
         self.check(len)?;
         self.sender.producer.commit(self.claim, len);

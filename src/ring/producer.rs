@@ -119,6 +119,7 @@ impl Producer {
     }
 
     /// Room for a payload of `len` bytes.
+    #[inline(always)]
     pub(crate) fn claim(&mut self, len: usize) -> Result<Claim, Refusal> {
         let size = record_size(len as u64);
         let start = match self.progress.position + size <= self.reach {
@@ -232,6 +233,7 @@ impl Producer {
     }
 
     /// Makes the first `len` bytes of the claim a message, by one store.
+    #[inline(always)]
     pub(crate) fn commit(&mut self, claim: Claim, len: usize) {
         debug_assert!(len <= claim.len);
         let end = claim.start + record_size(len as u64);
