@@ -39,8 +39,8 @@ pub struct Sender<T: Message + ?Sized> {
     /// The ring said something impossible; it is not believed again.
     corrupt: bool,
     news: News,
-    /// Coarse clock at the last look at the peer for a try that found the ring full.
-    looked: u64,
+    /// When a try that finds the ring full is to look at the peer again.
+    look_again: Option<Instant>,
     wait: Wait,
     spinner: Spinner,
     slip: Slip,
@@ -49,6 +49,9 @@ pub struct Sender<T: Message + ?Sized> {
     pub(super) held: Arc<Held>,
     message: OneThread<T>,
 }
+
+/// Between two looks at the peer by tries that find the ring full, each of which costs some 3 µs.
+const LOOKS_APART: Duration = Duration::from_micros(100);
 
 /// Why nothing was sent, before the value is put back into it.
 enum Failure {
@@ -73,7 +76,7 @@ impl<T: Message + ?Sized> Sender<T> {
             fences: !sys::barrier().registered,
             corrupt: false,
             news,
-            looked: 0,
+            look_again: None,
             wait,
             spinner: Spinner::new(spins(wait)),
             slip,
@@ -108,7 +111,7 @@ impl<T: Message + ?Sized> Sender<T> {
     ///
     /// # Errors
     /// `Full`, or as [`send`](Self::send). A peer's death is looked for when the ring is full, at
-    /// most ten times a second.
+    /// most every 100 µs.
     #[inline]
     pub fn try_send<V: Borrow<T>>(&mut self, value: V) -> Result<(), TrySendError<V>> {
         if self
@@ -212,7 +215,7 @@ impl<T: Message + ?Sized> Sender<T> {
             return Err(Failure::Forked);
         }
         if self.news.arrived(self.producer.ring().header()) {
-            self.looked = 0;
+            self.look_again = None;
             self.look_for_close()?;
         }
         Ok(())
@@ -278,11 +281,11 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Counts that the ring was full, and gives a reason beyond that if there is one.
     fn why_full(&mut self) -> Failure {
         self.count_full();
-        let now = sys::coarse_nanos();
-        if now.saturating_sub(self.looked) < SLICE.as_nanos() as u64 {
+        let now = Instant::now();
+        if self.look_again.is_some_and(|at| now < at) {
             return Failure::Full;
         }
-        self.looked = now;
+        self.look_again = now.checked_add(LOOKS_APART);
         self.look().err().unwrap_or(Failure::Full)
     }
 
