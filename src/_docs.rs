@@ -20,7 +20,7 @@ macro_rules! pages {
 [roster]: ../../../src/ringlane/roster.rs.html
 [attachment]: ../../../src/ringlane/channel/attachment.rs.html
 [segment]: ../../../src/ringlane/segment.rs.html
-[ring]: ../../../src/ringlane/ring.rs.html
+[ring]: ../../../src/ringlane/ring/mod.rs.html
 [memory]: ../../../src/ringlane/store/memory.rs.html
 [journal]: ../../../src/ringlane/store/journal.rs.html
 [lookup]: ../../../src/ringlane/store/lookup.rs.html

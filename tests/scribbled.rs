@@ -312,7 +312,7 @@ fn a_lap_without_an_end_is_corrupt() {
     let mut guest = domain.of::<u64>().open("c").unwrap();
     let file = File::options().write(true).open(domain.file("c")).unwrap();
     let half = RING / 2;
-    // Length, kind and epoch, as `src/ring.rs` has them.
+    // Length, kind and epoch, as `src/ring` has them.
     let header: u64 = (half - 8) | 3 << 32 | 1 << 40;
     for at in [4096, 4096 + half] {
         file.write_all_at(&header.to_ne_bytes(), at).unwrap();

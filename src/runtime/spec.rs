@@ -59,7 +59,7 @@ pub struct ChildStatus {
     pub running: bool,
 }
 
-/// One child, in detail. See [`RuntimeBuilder::spec`].
+/// One child, in detail. See [`RuntimeBuilder::spec`](super::RuntimeBuilder::spec).
 ///
 /// ```
 /// use ringlane::{ChildSpec, Restart};
