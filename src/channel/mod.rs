@@ -100,6 +100,9 @@ pub enum PeerState {
 }
 
 /// How a handle waits for a message or for room.
+///
+/// Who spins first looks away for a microsecond if that lately paid, as it does in a stream without
+/// answers: what came meanwhile comes side by side instead of one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Spins, giving the processor up now and then. Never sleeps; takes a processor whole.
