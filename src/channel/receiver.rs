@@ -163,7 +163,8 @@ impl<T: Message + ?Sized> Receiver<T> {
         let first = self.recv()?;
         out.push(first);
         let mut count = 1;
-        let mut progress = self.consumer.progress();
+        let start = self.consumer.progress();
+        let mut progress = start;
         while count < max {
             let record = match self.consumer.peek_usual(progress) {
                 Some(record) => record,
@@ -173,6 +174,9 @@ impl<T: Message + ?Sized> Receiver<T> {
                     _ => break,
                 },
             };
+            if !self.consumer.is_within_a_lap(start, &record) {
+                break;
+            }
             let received = Received::<RecvError>::new(&self.consumer, record);
             match T::Codec::decode(received, &mut self.scratch) {
                 Ok(value) => out.push(value),

@@ -209,7 +209,7 @@ impl<T: Message + ?Sized> Sender<T> {
         }
     }
 
-    /// What every operation asks first: two private loads, and one of a line that both sides keep.
+    /// What stands in the way of every operation.
     fn check(&mut self) -> Result<(), Failure> {
         if self.canary.forked() {
             return Err(Failure::Forked);
@@ -285,8 +285,13 @@ impl<T: Message + ?Sized> Sender<T> {
         if self.look_again.is_some_and(|at| now < at) {
             return Failure::Full;
         }
+        // What was found is found again by the next try.
+        self.look_again = None;
+        if let Err(reason) = self.look() {
+            return reason;
+        }
         self.look_again = now.checked_add(LOOKS_APART);
-        self.look().err().unwrap_or(Failure::Full)
+        Failure::Full
     }
 
     fn count_full(&mut self) {
@@ -355,6 +360,7 @@ impl<T: Message + ?Sized> Sender<T> {
         let moved = self.spinner.spin(|| producer.head_moved());
         let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
         if left.is_zero() {
+            self.look()?;
             return Ok(false);
         }
         if moved {

@@ -293,6 +293,13 @@ impl Consumer {
         self.progress
     }
 
+    /// Whether `record` may follow on `start` without the producer having been told of what is
+    /// between: an honest one is at most a ring further on.
+    #[inline(always)]
+    pub(crate) fn is_within_a_lap(&self, start: Progress, record: &Record) -> bool {
+        record.end - start.position <= self.ring.capacity
+    }
+
     /// Tells the producer how far we are.
     #[inline(always)]
     pub(crate) fn publish(&self) {
