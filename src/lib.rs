@@ -111,6 +111,13 @@ struct Readme;
 #[doc = include_str!("../tests/compile_fail.md")]
 struct CompileFail;
 
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common"]
+mod common {
+    pub mod random;
+    pub mod tally;
+}
+
 #[cfg(not(loom))]
 mod api {
     pub use crate::channel::{

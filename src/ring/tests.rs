@@ -147,6 +147,7 @@ mod kills {
     //! unwind out of the k-th store, after which a successor attaches.
 
     use super::*;
+    use crate::common::tally::scale;
     use crate::sync::kills::killed_after;
     use std::collections::VecDeque;
 
@@ -291,11 +292,7 @@ mod kills {
 
     #[test]
     fn a_kill_between_any_two_stores_loses_nothing_acknowledged() {
-        let depth = if std::env::var("RINGLANE_SCALE").is_ok() {
-            6
-        } else {
-            5
-        };
+        let depth = scale(5, 6, 7) as u32;
         assert!(all_sequences(depth) >= 14u64.pow(5));
     }
 

@@ -1,6 +1,7 @@
 //! The store-load race of `doorbell`, between two processes.
 
 use super::*;
+use crate::common::tally::scale;
 use crate::sync::{AtomicU64, Ordering::*, light_fence};
 use std::time::{Duration, Instant};
 
@@ -104,12 +105,8 @@ fn the_heavy_fence_reaches_into_the_other_process() {
         return;
     }
     // Processes that share a processor take a time slice for each round.
-    let (rounds, seconds) = if std::env::var("RINGLANE_SCALE").is_ok() {
-        (1_000_000, 60)
-    } else {
-        (50_000, 5)
-    };
-    let limit = Duration::from_secs(seconds);
+    let rounds = scale(50_000, 1_000_000, 100_000_000) as u64;
+    let limit = Duration::from_secs(scale(5, 60, 3_600) as u64);
     assert!(!any_wrong(rounds, limit, || assert!(heavy_fence())));
 }
 

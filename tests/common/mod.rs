@@ -3,10 +3,15 @@
 //! A test's processes are its own binary again, running the ignored test `process` of the file,
 //! which plays the role that the environment names. Tests of one file run one after another,
 //! since each checks the file descriptors of the whole process.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod actor;
+pub mod random;
 pub mod stores;
+pub mod tally;
+
+pub use random::Random;
+pub use tally::{scale, skip, tally};
 
 use ringlane::{Channel, ChannelOptions, Message};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
@@ -19,15 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Far above anything that a test waits for; only a hang lasts that long.
 pub const LONG: Duration = Duration::from_secs(30);
-
-/// A count, by `RINGLANE_SCALE`: `test` if it says nothing.
-pub fn scale(test: usize, ci: usize, soak: usize) -> usize {
-    match std::env::var("RINGLANE_SCALE").as_deref() {
-        Ok("soak") => soak,
-        Ok("ci") => ci,
-        _ => test,
-    }
-}
 
 /// Aborts the process if it is not dropped in time: a test that hangs must fail, and say so.
 pub struct Watchdog(Arc<(Mutex<bool>, Condvar)>);
@@ -320,45 +316,6 @@ pub fn until(condition: impl Fn() -> bool) {
     while !condition() {
         assert!(start.elapsed() < LONG, "this never came to be");
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Numbers without pattern, the same for the same seed (splitmix64).
-#[derive(Clone)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn of(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    /// Seeded by `RINGLANE_SEED`, else anew each time. Prints the seed, which a failure shows.
-    pub fn printed() -> Random {
-        let seed = match std::env::var("RINGLANE_SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => {
-                let now = std::time::UNIX_EPOCH.elapsed().unwrap();
-                now.as_nanos() as u64
-            }
-        };
-        eprintln!("RINGLANE_SEED={seed}");
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub fn micros(&mut self, end: u64) -> Duration {
-        Duration::from_micros(self.below(end))
     }
 }
 

@@ -9,6 +9,7 @@ mod scenes;
 mod scribbles;
 
 use super::{Store, StoreOptions};
+use crate::common::tally::scale;
 use crate::domain::{STORE, base};
 use crate::layout::DOOR;
 use std::cell::Cell;
@@ -17,14 +18,6 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
-
-/// A count, by `RINGLANE_SCALE`: `test` if it says nothing.
-fn scale(test: usize, ci: usize) -> usize {
-    match std::env::var("RINGLANE_SCALE").as_deref() {
-        Ok("ci" | "soak") => ci,
-        _ => test,
-    }
-}
 
 /// A domain of one test, in which files are put as they are to be found; gone afterwards.
 struct Yard {
@@ -107,7 +100,7 @@ fn options(domain: &str) -> StoreOptions {
 /// Aborts the process if what it returns is not dropped in time: a test that hangs must fail.
 fn watchdog(test: &str) -> mpsc::Sender<()> {
     let (done, dropped) = mpsc::channel();
-    let patience = Duration::from_secs(scale(120, 1_200) as u64);
+    let patience = Duration::from_secs(scale(120, 1_200, 40_000) as u64);
     let test = test.to_string();
     std::thread::spawn(move || {
         if dropped.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {

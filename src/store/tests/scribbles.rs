@@ -2,37 +2,15 @@
 //! that is as good as what was written.
 
 use super::damages::sound;
-use super::{LOCK, Yard, scale};
+use super::{LOCK, Yard};
+use crate::common::random::Random;
+use crate::common::tally::scale;
 use crate::error::{Error, Result};
 use crate::layout::{HEAP, store_word};
 use crate::store::{CasError, Store};
 use core::fmt::Debug;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-
-/// Numbers without pattern, the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    /// Seeded by `RINGLANE_SEED`, else anew each time. Prints the seed, which a failure shows.
-    fn printed() -> Random {
-        let seed = std::env::var("RINGLANE_SEED").map_or_else(
-            |_| crate::sys::random_nonzero().unwrap(),
-            |seed| seed.parse().unwrap(),
-        );
-        eprintln!("RINGLANE_SEED={seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1);
-        rapidhash::v3::rapidhash_v3(&self.0.to_ne_bytes())
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// Changes a word of the file, a header's more often than another.
 fn patch(file: &File, random: &mut Random) {
@@ -133,7 +111,7 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
     let yard = Yard::new("store-scribbled");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for case in 0..scale(800, 12_000) {
+    for case in 0..scale(800, 12_000, 600_000) {
         let (before, during) = (random.below(4), random.below(4));
         let name = yard.put(&image);
         let path = yard.file(&name);
@@ -181,7 +159,7 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let yard = Yard::new("store-scribbling");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for _ in 0..scale(80, 1_500) {
+    for _ in 0..scale(80, 1_500, 75_000) {
         let name = yard.put(&image);
         let path = yard.file(&name);
         let file = File::options().read(true).write(true).open(path).unwrap();
@@ -190,7 +168,7 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
         std::thread::scope(|scope| {
             for (store, seed) in stores.iter().zip(seeds) {
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::of(seed);
                     for _ in 0..200 {
                         if !act(store, &mut random) {
                             break;
