@@ -18,7 +18,7 @@ macro_rules! pages {
 [layout]: ../../../src/ringlane/layout.rs.html
 [role]: ../../../src/ringlane/role.rs.html
 [roster]: ../../../src/ringlane/roster.rs.html
-[attachment]: ../../../src/ringlane/channel/attachment.rs.html
+[attachment]: ../../../src/ringlane/channel/attachment/mod.rs.html
 [segment]: ../../../src/ringlane/segment.rs.html
 [ring]: ../../../src/ringlane/ring/mod.rs.html
 [memory]: ../../../src/ringlane/store/memory.rs.html

@@ -5,7 +5,7 @@
 //! as `u64`. All words are in the machine's byte order: a segment never leaves its host. Whoever
 //! changes what a byte means raises [`VERSION`].
 
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::sys::Futex;
 
 /// The first word of every segment: `ringlane` in ASCII.
@@ -76,6 +76,31 @@ pub(crate) struct Prologue {
 pub(crate) struct SharedName {
     pub(crate) len: AtomicU64,
     pub(crate) bytes: [AtomicU64; NAME_BYTES / 8],
+}
+
+impl SharedName {
+    /// Stores a name, cut to what fits, its length last.
+    pub(crate) fn write(&self, name: &str) {
+        let mut end = name.len().min(NAME_BYTES);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        for (word, chunk) in self.bytes.iter().zip(name.as_bytes()[..end].chunks(8)) {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_ne_bytes(bytes), Relaxed);
+        }
+        self.len.store(end as u64, Release);
+    }
+
+    /// Reads a name, whatever lies there.
+    pub(crate) fn read(&self) -> String {
+        let len = (self.len.load(Relaxed) as usize).min(NAME_BYTES);
+        fence(Acquire);
+        let words = self.bytes.iter();
+        let bytes: Vec<u8> = words.flat_map(|w| w.load(Relaxed).to_ne_bytes()).collect();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    }
 }
 
 /// The `.channel` file: this header, then at [`PAGE`] the words of the ring from host to guest,

@@ -5,7 +5,7 @@ use super::{
     ChannelInfo, ChildInfo, ChildState, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo,
     MessageInfo, ModeInUse, SnapshotOptions, StoreInfo, Warning, end_name,
 };
-use crate::channel::attachment::{checked_capacity, read_name};
+use crate::channel::attachment::checked_capacity;
 use crate::channel::{End, Mode, Stats};
 use crate::domain::{self, CHANNEL, Directory, ROSTER, RUNTIME, STORE, TEMPORARY};
 use crate::error::{Error, Result, display};
@@ -290,7 +290,7 @@ impl Reader<'_> {
             Mode::from_bits(modes & 0xff),
             Mode::from_bits(modes >> 8 & 0xff),
         );
-        let (type_name, codec) = split_stamp(&read_name(&header.type_name));
+        let (type_name, codec) = split_stamp(&header.type_name.read());
         let directions = [
             (End::Host, End::Guest, guest_mode),
             (End::Guest, End::Host, host_mode),
@@ -337,7 +337,7 @@ impl Reader<'_> {
 
 fn read_child(record: &ChildRecord) -> ChildInfo {
     ChildInfo {
-        name: read_name(&record.name),
+        name: record.name.read(),
         pid: some_pid(record.pid.load(Relaxed) as u32),
         generation: record.generation.load(Relaxed),
         state: child_state(record.state.load(Relaxed)),

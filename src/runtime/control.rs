@@ -12,7 +12,6 @@
 //! A word that speaks of a child carries its generation, so that what one incarnation said or was
 //! told never reaches the next.
 
-use crate::channel::attachment::{read_name, write_name};
 use crate::domain::RUNTIME;
 use crate::error::{Error, Result};
 use crate::layout::{CHILDREN, ChildRecord, Kind, PAGE, Prologue, RuntimeHeader};
@@ -76,7 +75,7 @@ impl Control {
                         .store(u64::from(std::process::id()), Relaxed);
                     header.started.store(sys::boot_seconds(), Relaxed);
                     for (record, name) in header.records.iter().zip(children) {
-                        write_name(&record.name, name);
+                        record.name.write(name);
                     }
                     header.children.store(children.len() as u64, Release);
                     claimed = role::claim(&header.prologue.host, roster).ok();
@@ -128,7 +127,7 @@ impl Control {
     /// The record of the child called `name`.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         let count = (self.header().children.load(Acquire) as usize).min(CHILDREN);
-        (0..count).find(|i| read_name(&self.record(*i).name) == name)
+        (0..count).find(|i| self.record(*i).name.read() == name)
     }
 
     /// Main: tells a child to stop.

@@ -12,14 +12,15 @@
 //! - Whoever else removes a file claims both roles first, the host's before the guest's, and puts
 //!   the first back if the second is not to be had.
 
+mod file;
+
+pub(crate) use file::{TypeStamp, checked_capacity, sweep};
+
 use super::{End, Mode, PeerState};
-use crate::codec::{Message, type_hash, type_name};
 use crate::domain::CHANNEL;
 use crate::doorbell;
 use crate::error::{Error, Result};
-use crate::layout::{
-    ChannelHeader, EndNote, Kind, LEAST_CAPACITY, MOST_CAPACITY, PAGE, Prologue, SharedName,
-};
+use crate::layout::{ChannelHeader, EndNote, Kind, PAGE, Prologue};
 use crate::ring::{Consumer, Incarnation, Producer, Ring};
 use crate::role::{self, Claimed, Denied, Role, State};
 use crate::roster::Roster;
@@ -27,6 +28,7 @@ use crate::segment::{Segment, Size};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys;
 use core::time::Duration;
+use file::{check_stamp, open_checked, write_stamp};
 use std::sync::Arc;
 
 /// What a channel is made with.
@@ -38,22 +40,6 @@ pub(crate) struct Plan {
     pub(crate) guest_mode: Mode,
     /// Whether a taker-over keeps what was not delivered.
     pub(crate) keep_undelivered: bool,
-}
-
-/// The message type of a handle; channels that the runtime makes have none at first.
-#[derive(Clone, Debug)]
-pub(crate) struct TypeStamp {
-    hash: u64,
-    name: String,
-}
-
-impl TypeStamp {
-    pub(crate) fn of<T: Message + ?Sized>() -> Self {
-        TypeStamp {
-            hash: type_hash::<T>(),
-            name: type_name::<T>(),
-        }
-    }
 }
 
 /// Says whether this process is to stop.
@@ -489,35 +475,6 @@ fn role_word(segment: &Segment, end: End) -> &AtomicU64 {
     }
 }
 
-/// Opens a channel's file and checks all of its header. Gives its capacity too.
-fn open_checked(roster: &Roster, file: &str) -> Result<(Segment, u64)> {
-    let segment = Segment::open(roster.directory(), file, Some(Kind::Channel))?;
-    if segment.header::<Prologue>().roster.load(Relaxed) != roster.id() {
-        return Err(Error::ForeignRoster {
-            path: segment.path().to_string(),
-        });
-    }
-    let capacity = checked_capacity(&segment)?;
-    Ok((segment, capacity))
-}
-
-/// The capacity that the header states, if the file has just the size for it.
-pub(crate) fn checked_capacity(segment: &Segment) -> Result<u64> {
-    let capacity = segment.header::<ChannelHeader>().capacity.load(Relaxed);
-    let plausible = capacity.is_power_of_two()
-        && (LEAST_CAPACITY as u64..=MOST_CAPACITY as u64).contains(&capacity)
-        && segment.size() == PAGE as u64 + 2 * capacity;
-    if plausible {
-        Ok(capacity)
-    } else {
-        let offset = core::mem::offset_of!(ChannelHeader, capacity) as u64;
-        Err(Error::Corrupt {
-            path: segment.path().to_string(),
-            offset,
-        })
-    }
-}
-
 /// Makes the file, with the host's role claimed. `None` if another was faster.
 fn make(
     roster: &Arc<Roster>,
@@ -552,80 +509,4 @@ fn make(
     let attachment = Attachment::new(roster, name, segment, plan.capacity, End::Host, claimed);
     attachment.arrive(true)?;
     Ok(Some(attachment))
-}
-
-fn check_stamp(segment: &Segment, name: &str, stamp: Option<&TypeStamp>) -> Result<()> {
-    let header = segment.header::<ChannelHeader>();
-    let found = header.type_hash.load(Acquire);
-    match stamp {
-        Some(stamp) if found != 0 && found != stamp.hash => Err(Error::TypeMismatch {
-            name: name.to_string(),
-            expected: stamp.name.clone(),
-            found: read_name(&header.type_name),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Stamps the channel, once for all: by one compare-exchange of the hash. The name follows, for
-/// errors and pictures.
-fn write_stamp(segment: &Segment, name: &str, stamp: &TypeStamp) -> Result<()> {
-    let header = segment.header::<ChannelHeader>();
-    if header
-        .type_hash
-        .compare_exchange(0, stamp.hash, AcqRel, Relaxed)
-        .is_ok()
-    {
-        write_name(&header.type_name, &stamp.name);
-    }
-    check_stamp(segment, name, Some(stamp))
-}
-
-/// Stores a name, cut to what fits, its length last.
-pub(crate) fn write_name(to: &SharedName, name: &str) {
-    let mut end = name.len().min(crate::layout::NAME_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    for (word, chunk) in to.bytes.iter().zip(name.as_bytes()[..end].chunks(8)) {
-        let mut bytes = [0; 8];
-        bytes[..chunk.len()].copy_from_slice(chunk);
-        word.store(u64::from_ne_bytes(bytes), Relaxed);
-    }
-    to.len.store(end as u64, Release);
-}
-
-/// Reads a name, whatever lies there.
-pub(crate) fn read_name(from: &SharedName) -> String {
-    let len = (from.len.load(Relaxed) as usize).min(crate::layout::NAME_BYTES);
-    crate::sync::fence(Acquire);
-    let bytes: Vec<u8> = from
-        .bytes
-        .iter()
-        .flat_map(|w| w.load(Relaxed).to_ne_bytes())
-        .collect();
-    String::from_utf8_lossy(&bytes[..len]).into_owned()
-}
-
-/// Removes a channel that no living process holds. `false` if one does.
-pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> bool {
-    let prologue = segment.header::<Prologue>();
-    if prologue.roster.load(Relaxed) != roster.id() {
-        return false;
-    }
-    // CLOSED is final, so it need not be claimed.
-    let closed = |word| Role::load(word).state == State::Closed;
-    let host = match role::claim_to_sweep(&prologue.host, roster) {
-        Ok(claimed) => Some(claimed),
-        Err(_) if closed(&prologue.host) => None,
-        Err(_) => return false,
-    };
-    if role::claim_to_sweep(&prologue.guest, roster).is_ok() || closed(&prologue.guest) {
-        segment.unlink(roster.directory());
-        return true;
-    }
-    if let Some(claimed) = host {
-        role::restore(&prologue.host, claimed);
-    }
-    false
 }

@@ -1,0 +1,104 @@
+//! The file of a channel: checked, stamped with a message type, removed.
+
+use crate::codec::{Message, type_hash, type_name};
+use crate::error::{Error, Result};
+use crate::layout::{ChannelHeader, Kind, LEAST_CAPACITY, MOST_CAPACITY, PAGE, Prologue};
+use crate::role::{self, Role, State};
+use crate::roster::Roster;
+use crate::segment::Segment;
+use crate::sync::Ordering::*;
+
+/// The message type of a handle; channels that the runtime makes have none at first.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeStamp {
+    hash: u64,
+    name: String,
+}
+
+impl TypeStamp {
+    pub(crate) fn of<T: Message + ?Sized>() -> Self {
+        TypeStamp {
+            hash: type_hash::<T>(),
+            name: type_name::<T>(),
+        }
+    }
+}
+
+/// Opens a channel's file and checks all of its header. Gives its capacity too.
+pub(super) fn open_checked(roster: &Roster, file: &str) -> Result<(Segment, u64)> {
+    let segment = Segment::open(roster.directory(), file, Some(Kind::Channel))?;
+    if segment.header::<Prologue>().roster.load(Relaxed) != roster.id() {
+        return Err(Error::ForeignRoster {
+            path: segment.path().to_string(),
+        });
+    }
+    let capacity = checked_capacity(&segment)?;
+    Ok((segment, capacity))
+}
+
+/// The capacity that the header states, if the file has just the size for it.
+pub(crate) fn checked_capacity(segment: &Segment) -> Result<u64> {
+    let capacity = segment.header::<ChannelHeader>().capacity.load(Relaxed);
+    let plausible = capacity.is_power_of_two()
+        && (LEAST_CAPACITY as u64..=MOST_CAPACITY as u64).contains(&capacity)
+        && segment.size() == PAGE as u64 + 2 * capacity;
+    if plausible {
+        Ok(capacity)
+    } else {
+        let offset = core::mem::offset_of!(ChannelHeader, capacity) as u64;
+        Err(Error::Corrupt {
+            path: segment.path().to_string(),
+            offset,
+        })
+    }
+}
+
+pub(super) fn check_stamp(segment: &Segment, name: &str, stamp: Option<&TypeStamp>) -> Result<()> {
+    let header = segment.header::<ChannelHeader>();
+    let found = header.type_hash.load(Acquire);
+    match stamp {
+        Some(stamp) if found != 0 && found != stamp.hash => Err(Error::TypeMismatch {
+            name: name.to_string(),
+            expected: stamp.name.clone(),
+            found: header.type_name.read(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Stamps the channel, once for all: by one compare-exchange of the hash. The name follows, for
+/// errors and pictures.
+pub(super) fn write_stamp(segment: &Segment, name: &str, stamp: &TypeStamp) -> Result<()> {
+    let header = segment.header::<ChannelHeader>();
+    if header
+        .type_hash
+        .compare_exchange(0, stamp.hash, AcqRel, Relaxed)
+        .is_ok()
+    {
+        header.type_name.write(&stamp.name);
+    }
+    check_stamp(segment, name, Some(stamp))
+}
+
+/// Removes a channel that no living process holds. `false` if one does.
+pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> bool {
+    let prologue = segment.header::<Prologue>();
+    if prologue.roster.load(Relaxed) != roster.id() {
+        return false;
+    }
+    // CLOSED is final, so it need not be claimed.
+    let closed = |word| Role::load(word).state == State::Closed;
+    let host = match role::claim_to_sweep(&prologue.host, roster) {
+        Ok(claimed) => Some(claimed),
+        Err(_) if closed(&prologue.host) => None,
+        Err(_) => return false,
+    };
+    if role::claim_to_sweep(&prologue.guest, roster).is_ok() || closed(&prologue.guest) {
+        segment.unlink(roster.directory());
+        return true;
+    }
+    if let Some(claimed) = host {
+        role::restore(&prologue.host, claimed);
+    }
+    false
+}
