@@ -11,6 +11,7 @@ mod process;
 mod raw;
 mod ringlane;
 mod shared_memory;
+mod slot;
 mod unix;
 
 use std::fmt;

@@ -1,93 +1,20 @@
 //! Contestant: the channel that one would write with the crates `shared_memory` and `raw_sync`.
 //!
-//! One slot a direction: a mutex around the bytes, an event that says "full" and one that says
-//! "empty". It is written the simple way on purpose and inherits what the two crates lack: a
-//! killed holder leaves the mutex locked, and a killed owner leaves the segment in `/dev/shm`.
-
-use std::ptr;
+//! One slot a direction. It is written the simple way on purpose and inherits what the two crates
+//! lack: a killed holder leaves the mutex locked, and a killed owner leaves the segment in
+//! `/dev/shm`.
 
 use ::shared_memory::{Shmem, ShmemConf};
-use raw_sync::Timeout;
-use raw_sync::events::{Event, EventImpl, EventInit, EventState};
-use raw_sync::locks::{LockImpl, LockInit, Mutex};
 
 use super::process::unique_name;
+use super::slot::{SYNC, Slot};
 use super::{Address, Link};
-
-/// Room for a slot's mutex and events, before its bytes.
-const SYNC: usize = 512;
 
 pub struct SharedMemory {
     to_peer: Slot,
     from_peer: Slot,
     // After the slots, which point into it.
     _segment: Shmem,
-}
-
-/// One message at a time, in one direction.
-struct Slot {
-    bytes: Box<dyn LockImpl>,
-    full: Box<dyn EventImpl>,
-    empty: Box<dyn EventImpl>,
-}
-
-impl Slot {
-    /// Makes a slot in fresh memory.
-    ///
-    /// # Safety
-    ///
-    /// `at` is aligned to 8 and followed by `SYNC` and the payload's bytes, which outlive the slot.
-    unsafe fn create(at: *mut u8) -> Self {
-        // SAFETY: the caller's promise; each object is placed behind the one before it, and all
-        // three fit into `SYNC`.
-        unsafe {
-            let (bytes, mutex_size) = Mutex::new(at, at.add(SYNC)).expect("a mutex");
-            let (full, full_size) = Event::new(at.add(mutex_size), true).expect("an event");
-            let (empty, empty_size) =
-                Event::new(at.add(mutex_size + full_size), true).expect("an event");
-            assert!(mutex_size + full_size + empty_size <= SYNC);
-            empty.set(EventState::Signaled).expect("empty at first");
-            Self { bytes, full, empty }
-        }
-    }
-
-    /// Takes up the slot that `create` made.
-    ///
-    /// # Safety
-    ///
-    /// As for `create`, which has returned.
-    unsafe fn open(at: *mut u8) -> Self {
-        // SAFETY: the caller's promise; the objects lie where `create` put them, since both
-        // functions are told the same sizes.
-        unsafe {
-            let (bytes, mutex_size) = Mutex::from_existing(at, at.add(SYNC)).expect("a mutex");
-            let (full, full_size) = Event::from_existing(at.add(mutex_size)).expect("an event");
-            let (empty, _) =
-                Event::from_existing(at.add(mutex_size + full_size)).expect("an event");
-            Self { bytes, full, empty }
-        }
-    }
-
-    fn put(&self, payload: &[u8]) {
-        self.empty
-            .wait(Timeout::Infinite)
-            .expect("wait until empty");
-        let slot = self.bytes.lock().expect("lock");
-        // SAFETY: the slot has room for the payload, and whoever else touches it holds the mutex.
-        unsafe { ptr::copy_nonoverlapping(payload.as_ptr(), *slot, payload.len()) };
-        drop(slot);
-        self.full.set(EventState::Signaled).expect("say full");
-    }
-
-    fn take(&self, payload: &mut [u8]) {
-        self.full.wait(Timeout::Infinite).expect("wait until full");
-        let slot = self.bytes.lock().expect("lock");
-        // SAFETY: the slot has as many bytes as the payload, and whoever else touches it holds the
-        // mutex.
-        unsafe { ptr::copy_nonoverlapping(*slot, payload.as_mut_ptr(), payload.len()) };
-        drop(slot);
-        self.empty.set(EventState::Signaled).expect("say empty");
-    }
 }
 
 impl Link for SharedMemory {

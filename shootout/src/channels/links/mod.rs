@@ -19,6 +19,8 @@ pub mod ringlane;
 pub mod rtrb;
 pub mod shared;
 pub mod shared_memory;
+#[path = "../../../../benches/baseline/slot.rs"]
+mod slot;
 #[cfg(feature = "tachyon")]
 pub mod tachyon;
 pub mod unix;
