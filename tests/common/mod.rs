@@ -9,6 +9,8 @@ pub mod actor;
 pub mod random;
 pub mod stores;
 pub mod tally;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 
 pub use random::Random;
 pub use tally::{scale, skip, tally};
