@@ -32,6 +32,7 @@
 //!
 //! With the feature `serde`, everything here is `Serialize`. The example `dump` prints a picture as
 //! a table or as JSON.
+mod direction;
 mod reader;
 mod store;
 mod warnings;
