@@ -4,7 +4,7 @@
 mod common;
 
 use common::stores::{self, actor, actor_with, options};
-use common::{Domain, LONG, Process, Random, Shared, hear, play, say, scale, until};
+use common::{Domain, LONG, Process, Random, Shared, hear, play, say, scale, tally, until};
 use ringlane::{CasError, Error, Store};
 use rustix::process::Signal;
 #[cfg(feature = "serde")]
@@ -54,7 +54,8 @@ fn a_stopped_holder_keeps_the_lock_and_no_reader_waits() {
     store.set("other", "untouched").unwrap();
     let mut reader = actor(domain.name());
     assert_eq!(reader.ask("read_only s"), "Ok(())");
-    for round in 0..scale(2, 20, 200) as u64 {
+    let stopped = scale(2, 20, 200) as u64;
+    for round in 0..stopped {
         let mut holder = holder(&domain);
         holder.signal(Signal::STOP);
         until(|| holder.state() == 'T');
@@ -108,6 +109,7 @@ fn a_stopped_holder_keeps_the_lock_and_no_reader_waits() {
     }
     store.verify().unwrap();
     assert_eq!(store.stats().recoveries, 0);
+    tally("stopped", "stops of a lock's holder", stopped);
     reader.finish();
     store.remove().unwrap();
 }
@@ -199,6 +201,7 @@ fn processes_stopped_at_any_moment_lose_nothing() {
         "{stops} stops: {added} additions, {} refused",
         shared.word(REFUSED).load(Acquire)
     );
+    tally("stopped", "stops of a store's writer", stops as u64);
     store.remove().unwrap();
 }
 
