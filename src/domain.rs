@@ -223,6 +223,12 @@ impl Directory {
         rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
+    /// Whether it was made or changed just now, so that whoever did it may be about to join. Else he
+    /// might lose to one who removes it again and again.
+    pub(crate) fn is_new(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| is_recent(stat.st_mtime as u64))
+    }
+
     /// Removes a domain's directory if it is empty, and the user's if that is empty then.
     pub(crate) fn remove_if_empty(&self) {
         if self.domain.is_none() {
@@ -250,10 +256,10 @@ fn list(fd: BorrowedFd<'_>, path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Error::io(path, e))?;
-        if let Ok(name) = entry.file_name().to_str() {
-            if name != "." && name != ".." {
-                names.push(name.to_string());
-            }
+        // What is no UTF-8 is no name of ours, and is there all the same.
+        let name = entry.file_name().to_string_lossy();
+        if name != "." && name != ".." {
+            names.push(name.into_owned());
         }
     }
     names.sort();
@@ -284,6 +290,15 @@ fn open_checked(at: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<OwnedFd>
     }
     check_owner(&stat).map_err(|why| Error::refused(path, why))?;
     Ok(fd)
+}
+
+/// Whether that many seconds since the epoch are less than two ago. A clock that was set is no
+/// reason to wait.
+pub(crate) fn is_recent(seconds: u64) -> bool {
+    let now = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |now| now.as_secs());
+    now.checked_sub(seconds).is_some_and(|age| age < 2)
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

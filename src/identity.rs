@@ -101,14 +101,21 @@ fn namespace(kind: &str) -> u64 {
 
 /// When `pid` started, in clock ticks since boot.
 fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// Whether `pid`, of our namespace, is stopped, by a signal or a debugger.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    stat_field(pid, 3).is_some_and(|state| matches!(&*state, "T" | "t"))
+}
+
+/// A field of `/proc/PID/stat`, by its number in the manual; from the third on.
+fn stat_field(pid: u32, number: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; field 22 is the twentieth after it.
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    // The second is the name in brackets, which may hold anything.
+    let behind = stat.rsplit_once(')')?.1;
+    let field = behind.split_ascii_whitespace().nth(number - 3)?;
+    Some(field.to_string())
 }
 
 /// The id of this boot, as two words; `None` while it cannot be read.

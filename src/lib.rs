@@ -95,6 +95,9 @@ mod store;
 mod runtime;
 
 #[cfg(not(loom))]
+mod removal;
+
+#[cfg(not(loom))]
 pub mod inspect;
 
 // With `serde`, which their examples use.
@@ -131,6 +134,7 @@ mod api {
     pub use crate::codec::{Codec, Message, Owned, Plain, Raw};
     pub use crate::error::{Error, RecvError, Result, SendError, TryRecvError, TrySendError};
     pub use crate::listener::{Listener, ListenerBuilder};
+    pub use crate::removal::remove_domain;
     pub use crate::runtime::{
         Child, ChildResult, ChildSpec, ChildStatus, Restart, Runtime, RuntimeBuilder,
     };

@@ -24,7 +24,7 @@
 //! directory: it takes all 256 bytes, marks the roster RETIRED and unlinks it; who took a byte looks
 //! for that mark, and starts again by name.
 
-use crate::domain::{Directory, Place, ROSTER};
+use crate::domain::{self, Directory, Place, ROSTER};
 use crate::error::{Error, Result};
 use crate::identity::{self, Proof, boot_id};
 use crate::layout::{Holder, Kind, PAGE, Prologue, RETIRED, RosterHeader, SLOTS, Slot};
@@ -91,9 +91,7 @@ impl Roster {
         // Each round lost was lost to somebody who left or came; a hundred are not coincidence.
         for _ in 0..100 {
             let directory = Directory::at(place, create)?;
-            let opened =
-                Segment::open_with_file(&directory, ROSTER, Some(Kind::Roster), Access::Write);
-            let (segment, file) = match opened {
+            let (segment, file) = match open_roster(&directory, Access::Write) {
                 Err(Error::NotFound { .. }) if create => {
                     match found(&directory) {
                         Err(_) if directory.was_removed() => {}
@@ -108,12 +106,6 @@ impl Roster {
                 }
                 other => other?,
             };
-            if segment.size() < size_of::<RosterHeader>() as u64 {
-                return Err(Error::refused(
-                    segment.path(),
-                    "it is too small for a roster",
-                ));
-            }
             let token = open_again(&file).map_err(|e| Error::io(segment.path(), e))?;
             let id = segment.header::<Prologue>().roster.load(Relaxed);
             let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
@@ -182,14 +174,7 @@ pub(crate) struct RosterView {
 
 impl RosterView {
     pub(crate) fn open(directory: &Directory) -> Result<RosterView> {
-        let (segment, file) =
-            Segment::open_with_file(directory, ROSTER, Some(Kind::Roster), Access::Read)?;
-        if segment.size() < size_of::<RosterHeader>() as u64 {
-            return Err(Error::refused(
-                segment.path(),
-                "it is too small for a roster",
-            ));
-        }
+        let (segment, file) = open_roster(directory, Access::Read)?;
         Ok(RosterView {
             segment,
             file,
@@ -207,6 +192,22 @@ impl RosterView {
 
     pub(crate) fn pid_of(&self, holder: Holder) -> u32 {
         pid_of(&self.segment, holder)
+    }
+
+    /// Whether `holder` is stopped, as far as can be told: within our pid namespace.
+    pub(crate) fn is_stopped(&self, holder: Holder) -> bool {
+        let slot = &self.segment.header::<RosterHeader>().slots[usize::from(holder.slot)];
+        let is_near = slot.pid_namespace.load(Relaxed) == self.pid_namespace;
+        // Then it was this holder's process that was looked at.
+        is_near && identity::is_stopped(self.pid_of(holder)) && self.is_alive(holder)
+    }
+
+    /// Whether nobody is attached: what [`Abandoned::take`] asks, without taking anything.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let locked = sys::range_is_locked(self.file.as_fd(), 0, SLOTS as u64);
+        matches!(locked, Ok(false))
+            && inhabitant(&self.segment, self.pid_namespace).is_none()
+            && !is_new(&self.segment, &self.file)
     }
 
     /// The pid of whoever wrote a value, if he still has his slot: a value names the slot and 8 bits
@@ -252,14 +253,117 @@ impl Roster {
         }
         // Now nobody is attached, so nobody makes files.
         if only_the_roster() && self.segment.is_linked(&self.directory) {
-            self.directory.remove_temporaries();
-            let header = self.segment.header::<RosterHeader>();
-            // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
-            header.state.store(RETIRED, Release);
-            self.segment.unlink(&self.directory);
-            self.directory.remove_if_empty();
+            retire(&self.directory, &self.segment);
         }
     }
+}
+
+/// Removes a roster of which the caller has all bytes, and its directory, where nothing else is.
+fn retire(directory: &Directory, roster: &Segment) {
+    directory.remove_temporaries();
+    let header = roster.header::<RosterHeader>();
+    // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
+    header.state.store(RETIRED, Release);
+    roster.unlink(directory);
+    directory.remove_if_empty();
+}
+
+/// A domain in which nobody lives, and which nobody can join while this is held.
+pub(crate) struct Abandoned {
+    directory: Directory,
+    segment: Segment,
+    token: OwnedFd,
+}
+
+impl Abandoned {
+    /// `DomainInUse` if somebody lives in it, or is just coming or going.
+    pub(crate) fn take(directory: Directory) -> Result<Abandoned> {
+        // Looked at before it is opened for writing, which makes its times new.
+        let (seen, file) = open_roster(&directory, Access::Read)?;
+        if is_new(&seen, &file) {
+            return Err(Error::DomainInUse {
+                domain: directory.name().to_string(),
+                pid: 0,
+            });
+        }
+        let (segment, file) = open_roster(&directory, Access::Write)?;
+        let token = open_again(&file).map_err(|e| Error::io(segment.path(), e))?;
+        sys::close_in_forks(&token, segment.inode().1);
+        let is_the_same = seen.inode() == segment.inode();
+        // From here on it gives back what it took.
+        let taken = Abandoned {
+            directory,
+            segment,
+            token,
+        };
+        let locked = sys::lock_all(taken.token.as_fd(), SLOTS as u64)
+            .map_err(|e| Error::io(taken.segment.path(), e))?;
+        let inhabitant = inhabitant(&taken.segment, identity::pid_namespace());
+        let is_free = locked && inhabitant.is_none() && is_the_same;
+        if is_free && taken.segment.is_linked(&taken.directory) {
+            return Ok(taken);
+        }
+        Err(Error::DomainInUse {
+            domain: taken.directory.name().to_string(),
+            pid: inhabitant.unwrap_or(0),
+        })
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.segment.header::<Prologue>().roster.load(Relaxed)
+    }
+
+    /// Removes roster and directory, where nothing else is left.
+    pub(crate) fn retire(&self) {
+        retire(&self.directory, &self.segment);
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        let _ = sys::unlock_range(self.token.as_fd(), 0, SLOTS as u64);
+        sys::keep_in_forks(&self.token);
+    }
+}
+
+/// Whether the roster was just made and nobody took a slot yet, so that whoever made it is about to.
+/// Else he might lose to one who removes it again and again.
+fn is_new(roster: &Segment, file: &OwnedFd) -> bool {
+    let nobody_came = |slot: &Slot| {
+        [&slot.pid, &slot.pid_namespace, &slot.start_time].map(|word| word.load(Relaxed)) == [0; 3]
+    };
+    // It got its name then.
+    let made = rustix::fs::fstat(file).map_or(0, |stat| stat.st_ctime as u64);
+    domain::is_recent(made)
+        && roster
+            .header::<RosterHeader>()
+            .slots
+            .iter()
+            .all(nobody_came)
+}
+
+/// A process with a slot that its pid proves to be alive: one may have lost its token.
+fn inhabitant(roster: &Segment, pid_namespace: u64) -> Option<u32> {
+    let header = roster.header::<RosterHeader>();
+    let lives = |slot: &&Slot| {
+        identity::proof(slot, pid_namespace) == Proof::Alive && !identity::has_exec_ed(slot, roster)
+    };
+    let slot = header.slots.iter().find(lives);
+    slot.filter(|_| is_of_this_boot(header))
+        .map(|slot| slot.pid.load(Relaxed) as u32)
+}
+
+fn open_roster(directory: &Directory, access: Access) -> Result<(Segment, OwnedFd)> {
+    let opened = Segment::open_with_file(directory, ROSTER, Some(Kind::Roster), access)?;
+    if opened.0.size() < size_of::<RosterHeader>() as u64 {
+        let path = opened.0.path();
+        return Err(Error::refused(path, "it is too small for a roster"));
+    }
+    Ok(opened)
 }
 
 /// A second open file description of `file`, for the token. The mapping keeps the first one, and
@@ -352,6 +456,9 @@ fn may_be_taken(slot: &Slot, roster: &Segment, pid_namespace: u64) -> bool {
 fn finish_retirement(directory: &Directory, segment: &Segment, token: &OwnedFd) {
     if matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
         segment.unlink(directory);
+    } else {
+        // Another joiner has a byte for the same reason, perhaps without a processor at the moment.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -414,7 +521,7 @@ fn is_alive(segment: &Segment, token: &OwnedFd, pid_namespace: u64, holder: Hold
         return false;
     }
     crate::sync::fence(Acquire);
-    let Ok(locked) = sys::byte_is_locked(token.as_fd(), u64::from(holder.slot)) else {
+    let Ok(locked) = sys::range_is_locked(token.as_fd(), u64::from(holder.slot), 1) else {
         return true;
     };
     let alive = match identity::proof(slot, pid_namespace) {

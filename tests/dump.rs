@@ -5,7 +5,7 @@
 //! the library, so that the two check each other.
 #![cfg(feature = "serde")]
 
-#[path = "../examples/dump.rs"]
+#[path = "../examples/dump/main.rs"]
 #[allow(dead_code)]
 mod dump;
 
@@ -272,7 +272,7 @@ fn only_channel(domain: &DomainInfo) -> &ChannelInfo {
 
 /// What it warns of, but for sleeps that were ended by the clock: a busy machine has some.
 fn warnings(domain: &DomainInfo) -> Vec<String> {
-    let all = domain.warnings.iter().map(|w| w.to_string());
+    let all = domain.findings.iter().map(|w| w.to_string());
     all.filter(|w| !w.contains("ended by the clock")).collect()
 }
 
@@ -350,14 +350,14 @@ fn a_domain_written_by_hand_is_shown_as_the_layout_says() {
     );
     assert_eq!(to_host.allowed, Mode::Any);
 
-    assert_eq!(seen.warnings.len(), 3, "{:#?}", seen.warnings);
+    assert_eq!(seen.findings.len(), 3, "{:#?}", seen.findings);
     for part in [
         "second: the child failed",
         "its guest, process",
         "something to do: 2",
     ] {
-        let mut all = seen.warnings.iter().map(|w| w.to_string());
-        assert!(all.any(|w| w.contains(part)), "{:#?}", seen.warnings);
+        let mut all = seen.findings.iter().map(|w| w.to_string());
+        assert!(all.any(|w| w.contains(part)), "{:#?}", seen.findings);
     }
 }
 
@@ -530,10 +530,10 @@ fn files_that_cannot_be_read_are_named() {
         ("holes.channel", "refused: it "),
     ] {
         let found = seen
-            .warnings
+            .findings
             .iter()
             .any(|w| w.about == about && w.text.contains(part));
-        assert!(found, "{about}: {part}: {:#?}", seen.warnings);
+        assert!(found, "{about}: {part}: {:#?}", seen.findings);
     }
 }
 

@@ -65,7 +65,7 @@ fn a_thousand_channels() {
     }
 
     let picture = inspect::snapshot_domain(domain.name()).unwrap();
-    assert_eq!(picture.warnings, []);
+    assert_eq!(picture.findings, []);
     assert_eq!(picture.channels.len(), count);
     for (channel, n) in picture.channels.iter().zip(0..) {
         assert_eq!(channel.name, name(n));

@@ -987,7 +987,7 @@ fn a_hundred_children(case: &Case) {
         assert_eq!(line(channel), i.to_string());
     }
     let picture = inspect::snapshot_domain(&case.domain).unwrap();
-    assert_eq!(picture.warnings, []);
+    assert_eq!(picture.findings, []);
     assert_eq!(picture.channels.len(), 2 * count);
     let pictured: Vec<_> = picture.children.iter().map(|child| child.pid).collect();
     assert_eq!(pictured, pids.iter().copied().map(Some).collect::<Vec<_>>());

@@ -25,7 +25,7 @@ fn picture(domain: &Domain, options: SnapshotOptions) -> StoreInfo {
     let [of_domain] = &picture.domains[..] else {
         panic!("{picture:?}");
     };
-    assert!(of_domain.warnings.is_empty(), "{:?}", of_domain.warnings);
+    assert!(of_domain.findings.is_empty(), "{:?}", of_domain.findings);
     let [store] = &of_domain.stores[..] else {
         panic!("{of_domain:?}");
     };

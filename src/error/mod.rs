@@ -61,6 +61,13 @@ pub enum Error {
         /// Its main process.
         pid: u32,
     },
+    /// A process of the domain lives, or is just coming or going.
+    DomainInUse {
+        /// The domain.
+        domain: String,
+        /// One of them; 0 if none is known by pid.
+        pid: u32,
+    },
     /// The domain has no room for another process.
     TooManyProcesses {
         /// How many it holds.
@@ -237,6 +244,10 @@ impl fmt::Display for Error {
             }
             Error::DomainTaken { domain, pid } => {
                 write!(f, "domain {domain:?} is run by process {pid}")
+            }
+            Error::DomainInUse { domain, pid: 0 } => write!(f, "domain {domain:?} is in use"),
+            Error::DomainInUse { domain, pid } => {
+                write!(f, "domain {domain:?} is in use by process {pid}")
             }
             Error::TooManyProcesses { max } => {
                 write!(f, "the domain holds {max} processes already")

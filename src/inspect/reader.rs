@@ -2,9 +2,10 @@
 //! load of an atomic is promised to work. Whatever lies there, something comes out.
 
 use super::direction::read_direction;
+use super::picture::end_name;
 use super::{
-    ChannelInfo, ChildInfo, ChildState, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo,
-    SnapshotOptions, StoreInfo, Warning, end_name,
+    ChannelInfo, ChildInfo, ChildState, DirectionInfo, DomainInfo, EndInfo, EndState, Finding,
+    MainInfo, Severity, SnapshotOptions, StoreInfo,
 };
 use crate::channel::attachment::checked_capacity;
 use crate::channel::{End, Mode};
@@ -16,7 +17,7 @@ use crate::role::{Role, State};
 use crate::roster::RosterView;
 use crate::segment::{Access, Segment};
 use crate::sync::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, StatFs};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -27,9 +28,9 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
     let mut reader = Reader {
         directory,
         options,
-        on_tmpfs: is_tmpfs(directory),
+        on_tmpfs: rustix::fs::fstatfs(directory).is_ok_and(is_tmpfs),
         roster: None,
-        warnings: Vec::new(),
+        findings: Vec::new(),
     };
     if names.iter().any(|name| name == ROSTER) {
         reader.read_roster();
@@ -61,7 +62,8 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
         children: children.unwrap_or_default(),
         channels,
         stores,
-        warnings: reader.warnings,
+        abandoned: reader.roster.is_some_and(|roster| roster.is_abandoned()),
+        findings: reader.findings,
     })
 }
 
@@ -92,12 +94,13 @@ struct Reader<'a> {
     options: &'a SnapshotOptions,
     on_tmpfs: bool,
     roster: Option<RosterView>,
-    warnings: Vec<Warning>,
+    findings: Vec<Finding>,
 }
 
 impl Reader<'_> {
     fn warn(&mut self, about: &str, text: impl Into<String>, remedy: &str) {
-        self.warnings.push(Warning::new(about, text, remedy));
+        let finding = Finding::new(Severity::Warning, about, text, remedy);
+        self.findings.push(finding);
     }
 
     /// The outcome, unless it is an error, which is worth a warning if it is not that the file is
@@ -107,7 +110,7 @@ impl Reader<'_> {
             Ok(value) => Some(value),
             Err(Error::NotFound { .. }) => None,
             Err(e) => {
-                self.warnings.push(Warning::of_error(file, &e));
+                self.findings.push(Finding::of_error(file, &e));
                 None
             }
         }
@@ -127,7 +130,7 @@ impl Reader<'_> {
         if !all {
             let path = self.directory.file(file);
             let error = Error::refused(path, "it has holes, so it was not made by this library");
-            self.warnings.push(Warning::of_error(file, &error));
+            self.findings.push(Finding::of_error(file, &error));
         }
         all
     }
@@ -167,7 +170,7 @@ impl Reader<'_> {
             let error = Error::ForeignRoster {
                 path: segment.path().to_string(),
             };
-            self.warnings.push(Warning::of_error(file, &error));
+            self.findings.push(Finding::of_error(file, &error));
         }
         Some(Judges::Nobody)
     }
@@ -197,9 +200,11 @@ impl Reader<'_> {
                 0 => roster.map_or(0, |roster| roster.pid_of(role.holder)),
                 pid => pid,
             };
+            let is_stopped = |roster: &RosterView| role.is_held() && roster.is_stopped(role.holder);
             info = Some(EndInfo {
                 state,
                 pid: some_pid(pid),
+                stopped: roster.is_some_and(is_stopped),
                 generation: role.epoch,
             });
             fence(Acquire);
@@ -267,7 +272,11 @@ impl Reader<'_> {
         let read =
             super::store::read_store(self.directory, name, self.roster.as_ref(), self.options);
         let store = self.sound(file, read)?;
-        self.warnings.extend(super::store::judge(&store));
+        self.findings.extend(super::store::judge(&store));
+        if self.options.verify {
+            self.findings
+                .extend(super::store::verify(self.directory, name));
+        }
         Some(store)
     }
 
@@ -302,15 +311,13 @@ impl Reader<'_> {
             };
             let (info, outcome) = read_direction(&ring, self.options, sender, receiver);
             if outcome.is_err() {
-                self.warn(
+                let (from, to) = (end_name(from), end_name(to));
+                self.findings.push(Finding::new(
+                    Severity::Error,
                     name,
-                    format!(
-                        "what lies between {} and {} is corrupt",
-                        end_name(from),
-                        end_name(to)
-                    ),
+                    format!("what lies between {from} and {to} is corrupt"),
                     "end both processes and remove the file",
-                );
+                ));
             }
             DirectionInfo {
                 from,
@@ -329,7 +336,7 @@ impl Reader<'_> {
             guest,
             directions: directions.into(),
         };
-        self.warnings.extend(super::warnings::judge(&channel));
+        self.findings.extend(super::findings::judge(&channel));
         Some(channel)
     }
 }
@@ -420,9 +427,9 @@ fn bytes_of(directory: &Directory, file: &str) -> u64 {
         .map_or(0, |stat| stat.st_blocks as u64 * 512)
 }
 
-fn is_tmpfs(directory: &Directory) -> bool {
+pub(super) fn is_tmpfs(fs: StatFs) -> bool {
     const TMPFS_MAGIC: u64 = 0x0102_1994;
-    rustix::fs::fstatfs(directory).is_ok_and(|fs| fs.f_type as u64 == TMPFS_MAGIC)
+    fs.f_type as u64 == TMPFS_MAGIC
 }
 
 #[cfg(test)]

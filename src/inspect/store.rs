@@ -2,7 +2,7 @@
 //! read is read as well as it can be.
 
 use super::reader::split_stamp;
-use super::{SnapshotOptions, StoreEntry, StoreHolder, StoreInfo, Warning};
+use super::{Finding, Severity, SnapshotOptions, StoreEntry, StoreHolder, StoreInfo};
 use crate::codec::type_hash;
 use crate::domain::{Directory, Place};
 use crate::error::Result;
@@ -13,11 +13,21 @@ use crate::segment::Access;
 use crate::store::Torn;
 use crate::store::attachment::{Attachment, Plan};
 use crate::store::scan::{Found, Groups, value_of};
-use crate::sync::Ordering::Relaxed;
+use crate::sync::{Ordering::Acquire, Ordering::Relaxed, fence};
 use core::time::Duration;
 
 /// A value of a type of ours that is longer is not shown as text.
 const MOST_TEXT: usize = 256;
+
+fn plan(directory: &Directory) -> Plan {
+    Plan {
+        place: Place::Domain(directory.name().to_string()),
+        max_size: 0,
+        capacity: 0,
+        access: Access::Read,
+        lock_timeout: Duration::ZERO,
+    }
+}
 
 pub(super) fn read_store(
     directory: &Directory,
@@ -25,20 +35,14 @@ pub(super) fn read_store(
     roster: Option<&RosterView>,
     options: &SnapshotOptions,
 ) -> Result<StoreInfo> {
-    let plan = Plan {
-        place: Place::Domain(directory.name().to_string()),
-        max_size: 0,
-        capacity: 0,
-        access: Access::Read,
-        lock_timeout: Duration::ZERO,
-    };
-    let store = Attachment::open(&plan, name)?;
+    let store = Attachment::open(&plan(directory), name)?;
     let header = store.header();
     let holder = lock::owner(store.door().lock.seen()).map(|holder| StoreHolder {
         pid: roster
             .map(|roster| roster.pid_of(holder))
             .filter(|pid| *pid != 0),
         alive: roster.is_some_and(|roster| roster.is_alive(holder)),
+        stopped: roster.is_some_and(|roster| roster.is_stopped(holder)),
     });
     Ok(StoreInfo {
         name: name.to_string(),
@@ -60,24 +64,66 @@ pub(super) fn read_store(
 }
 
 /// What is wrong with a store whose file is sound.
-pub(super) fn judge(store: &StoreInfo) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    let mut warn = |text: &str, remedy: &str| {
-        warnings.push(Warning::new(&store.name, text, remedy));
+pub(super) fn judge(store: &StoreInfo) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |severity, text: String, remedy: String| {
+        findings.push(Finding::new(severity, &store.name, text, remedy));
     };
     if store.damaged {
-        warn(
-            "a writer found it damaged, so it takes no more changes",
-            "copy what can be read, remove it and make it anew",
+        find(
+            Severity::Error,
+            "a writer found it damaged, so it takes no more changes".into(),
+            "copy what can be read, remove it and make it anew".into(),
         );
     }
-    if store.holder.is_some_and(|holder| !holder.alive) {
-        warn(
-            "a process died while it held the lock",
-            "none needed: the next one who writes goes on from there",
-        );
+    match store.holder {
+        Some(holder) if !holder.alive => find(
+            Severity::Note,
+            "a process died while it held the lock".into(),
+            "none needed: the next one who writes goes on from there".into(),
+        ),
+        Some(StoreHolder {
+            pid: Some(pid),
+            stopped: true,
+            ..
+        }) => find(
+            Severity::Warning,
+            format!("process {pid} is stopped and holds the lock, so nobody can write"),
+            format!("let it go on, `kill -CONT {pid}`; or kill it, which loses nothing"),
+        ),
+        _ => {}
     }
-    warnings
+    findings
+}
+
+/// What a walk through all of the store finds. Made without the lock, so it counts only if nobody
+/// had the lock meanwhile; `None` if that never was so, or nothing is wrong.
+pub(super) fn verify(directory: &Directory, name: &str) -> Option<Finding> {
+    let store = Attachment::open(&plan(directory), name).ok()?;
+    let changes = || {
+        let count = store.header().sequence.load(Relaxed);
+        fence(Acquire);
+        count
+    };
+    let is_free = || {
+        let holder = lock::owner(store.door().lock.seen());
+        fence(Acquire);
+        holder.is_none()
+    };
+    for _ in 0..3 {
+        // A change is counted before its lock is given back. So the count comes first here and last
+        // below: a free lock then says that what was counted is whole.
+        let before = changes();
+        if !is_free() {
+            return None;
+        }
+        let outcome = store.verify();
+        fence(Acquire);
+        if is_free() && changes() == before {
+            return outcome.err().map(|e| Finding::of_error(name, &e));
+        }
+    }
+    None
 }
 
 fn entries(

@@ -153,9 +153,10 @@ fn lock_range(file: BorrowedFd<'_>, kind: i32, at: u64, len: u64) -> io::Result<
     }
 }
 
-/// Whether some other open file description holds the byte `at`. Works on a read-only file.
-pub(crate) fn byte_is_locked(file: BorrowedFd<'_>, at: u64) -> io::Result<bool> {
-    let mut lock = flock(libc::F_WRLCK, at, 1);
+/// Whether some other open file description holds one of the bytes `at..at + len`. Works on a
+/// read-only file.
+pub(crate) fn range_is_locked(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<bool> {
+    let mut lock = flock(libc::F_WRLCK, at, len);
     // SAFETY: F_OFD_GETLK reads and writes one flock, which lives through the call.
     let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     if code == 0 {
@@ -297,10 +298,17 @@ extern "C" fn close_tokens() {
     }
 }
 
+/// The canary's word where the kernel wipes no page.
+static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether forks find the canary's word wiped.
+pub(crate) fn wipes_on_fork() -> bool {
+    !core::ptr::eq(wiped_on_fork(), &NEVER_WIPED)
+}
+
 /// A word that a fork finds zeroed, because the kernel wipes its page.
 fn wiped_on_fork() -> &'static AtomicU64 {
     static WORD: OnceLock<&'static AtomicU64> = OnceLock::new();
-    static NEVER_WIPED: AtomicU64 = AtomicU64::new(0);
     WORD.get_or_init(|| {
         // SAFETY: the handler is a plain function that lives as long as the program.
         unsafe { libc::pthread_atfork(None, None, Some(close_tokens)) };

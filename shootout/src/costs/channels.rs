@@ -80,7 +80,7 @@ fn picture(channels: usize) -> f64 {
     let picture = inspect::snapshot_domain(DOMAIN).expect("a picture");
     let nanos = clock.elapsed().as_nanos() as f64;
     assert_eq!(
-        (picture.channels.len(), picture.warnings.len()),
+        (picture.channels.len(), picture.findings.len()),
         (channels, 0)
     );
     nanos

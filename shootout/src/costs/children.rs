@@ -119,7 +119,7 @@ fn one_round(run: &Run<'_>, count: usize) -> [f64; 6] {
         (picture.children.len(), picture.channels.len()),
         (count, 2 * count)
     );
-    assert_eq!(picture.warnings, []);
+    assert_eq!(picture.findings, []);
 
     let idle = idle(run, &runtime);
     let clock = Instant::now();

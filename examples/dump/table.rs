@@ -1,170 +1,13 @@
-//! Shows every domain of this user: who runs, what the channels hold, and what is wrong. It only
-//! reads, so it can be run at any time, beside living processes and dead ones.
-//!
-//! ```text
-//! cargo run --release --example dump
-//! cargo run --release --example dump -- --domain hello --hex 32 --watch
-//! ```
+//! A picture as tables, for people.
 
 use ringlane::End;
 use ringlane::inspect::{
-    ChannelInfo, ChildInfo, DirectionInfo, DomainInfo, EndInfo, EndState, MainInfo, Snapshot,
-    SnapshotOptions, StoreEntry, StoreInfo, Warning,
+    ChannelInfo, ChildInfo, DirectionInfo, DomainInfo, EndInfo, EndState, Finding, MainInfo,
+    Snapshot, StoreEntry, StoreInfo,
 };
 use std::fmt::Write as _;
-use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Duration;
 
-const HELP: &str = "\
-usage: dump [--domain NAME] [--json] [--hex N] [--watch [SECONDS]]
-
-  --domain NAME      only this domain
-  --json             as JSON, one document a line
-  --hex N            with the first N bytes of undelivered messages, and of values in a store that
-                     are of no type known here
-  --watch [SECONDS]  again and again, every second if not said otherwise; Ctrl-C ends it
-  --help             this text
-";
-
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    ExitCode::from(run(&arguments, &mut io::stdout().lock()))
-}
-
-/// The whole program but for where it writes. Gives its exit status: 0; 1 if something failed;
-/// 2 for wrong arguments.
-pub fn run(arguments: &[String], out: &mut dyn Write) -> u8 {
-    match Options::parse(arguments) {
-        Ok(Some(options)) => show(&options, out).unwrap_or_else(|e| output_failed(&e)),
-        Ok(None) => write_all(out, HELP).map_or_else(|e| output_failed(&e), |()| 0),
-        Err(what) => {
-            eprint!("dump: {what}\n\n{HELP}");
-            2
-        }
-    }
-}
-
-/// Whoever read our output has seen enough, which is no failure. All else is.
-fn output_failed(error: &io::Error) -> u8 {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return 0;
-    }
-    eprintln!("dump: cannot write: {error}");
-    1
-}
-
-#[derive(Default)]
-struct Options {
-    domain: Option<String>,
-    json: bool,
-    hex: usize,
-    watch: Option<Duration>,
-}
-
-impl Options {
-    /// `None` if only help is wanted.
-    fn parse(arguments: &[String]) -> Result<Option<Options>, String> {
-        let mut options = Options::default();
-        let mut rest = arguments.iter().map(String::as_str).peekable();
-        while let Some(argument) = rest.next() {
-            match argument {
-                "--help" | "-h" => return Ok(None),
-                "--json" => options.json = true,
-                "--domain" => {
-                    let name = rest.next().ok_or("--domain needs a name")?;
-                    options.domain = Some(name.to_string());
-                }
-                "--hex" => {
-                    let count = rest.next().and_then(|n| n.parse().ok());
-                    options.hex = count.ok_or("--hex needs a number of bytes")?;
-                }
-                "--watch" => {
-                    let pause = rest.next_if(|next| !next.starts_with("--")).unwrap_or("1");
-                    options.watch = Some(seconds(pause)?);
-                }
-                other => return Err(format!("unknown argument {other:?}")),
-            }
-        }
-        Ok(Some(options))
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let pause = text.parse().ok().map(Duration::try_from_secs_f64);
-    match pause {
-        Some(Ok(pause)) if !pause.is_zero() => Ok(pause),
-        _ => Err(format!(
-            "--watch takes a number of seconds above 0, not {text:?}"
-        )),
-    }
-}
-
-fn show(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
-    loop {
-        let (text, status) = page(options);
-        match options.watch {
-            // Home, page, then clear what an older page left below: no flicker.
-            Some(_) if !options.json => {
-                let lines = text.replace('\n', "\x1b[K\n");
-                write_all(out, &format!("\x1b[H{lines}\x1b[J"))?;
-            }
-            _ => write_all(out, &text)?,
-        }
-        match options.watch {
-            Some(pause) => std::thread::sleep(pause),
-            None => return Ok(status),
-        }
-    }
-}
-
-fn write_all(out: &mut dyn Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
-
-/// What is to be seen now, and the exit status that goes with it.
-fn page(options: &Options) -> (String, u8) {
-    let mut picture = SnapshotOptions::new().payload_bytes(options.hex);
-    if let Some(name) = &options.domain {
-        picture = picture.domain(name);
-    }
-    match picture.take() {
-        Ok(picture) if options.json => (json(&picture), 0),
-        Ok(picture) => (table(&picture), 0),
-        Err(e @ ringlane::Error::BadName { .. }) => complain(options, &e, 2),
-        Err(e) => complain(options, &e, 1),
-    }
-}
-
-/// A domain that is not there may be there the next time.
-fn complain(options: &Options, error: &ringlane::Error, status: u8) -> (String, u8) {
-    if options.watch.is_some() && !options.json {
-        return (format!("{error}\n"), status);
-    }
-    eprintln!("dump: {error}");
-    (String::new(), status)
-}
-
-#[derive(serde::Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    version: u32,
-    #[serde(flatten)]
-    picture: &'a Snapshot,
-}
-
-fn json(picture: &Snapshot) -> String {
-    let document = Document {
-        schema: "ringlane.dump",
-        version: 1,
-        picture,
-    };
-    let text = serde_json::to_string(&document).expect("texts and numbers are JSON");
-    text + "\n"
-}
-
-fn table(picture: &Snapshot) -> String {
+pub fn table(picture: &Snapshot) -> String {
     let mut text = String::new();
     let used = picture.domains.iter().map(|domain| domain.bytes).sum();
     let _ = writeln!(
@@ -184,13 +27,13 @@ fn table(picture: &Snapshot) -> String {
     for domain in &picture.domains {
         domain_table(&mut text, domain);
     }
-    warnings(&mut text, "", &picture.warnings);
+    findings(&mut text, "", &picture.findings);
     text
 }
 
 fn domain_table(text: &mut String, domain: &DomainInfo) {
     let main = domain.main.as_ref().map_or("no main".into(), main_line);
-    let _ = writeln!(text, "\n{}   {main}", clean(&domain.name));
+    let _ = writeln!(text, "\n{}   {main}", printable(&domain.name));
     if !domain.children.is_empty() {
         let mut rows = vec![row([
             "CHILD",
@@ -229,21 +72,25 @@ fn domain_table(text: &mut String, domain: &DomainInfo) {
     for store in &domain.stores {
         store_table(text, store);
     }
-    warnings(text, "  ", &domain.warnings);
+    findings(text, "  ", &domain.findings);
 }
 
 fn store_table(text: &mut String, store: &StoreInfo) {
     let holder = match store.holder {
         None => "free".to_string(),
         Some(holder) => {
-            let state = if holder.alive { "" } else { " dead" };
+            let state = match (holder.alive, holder.stopped) {
+                (false, _) => " dead",
+                (true, true) => " stopped",
+                (true, false) => "",
+            };
             format!("held by {}{state}", or_dash(holder.pid))
         }
     };
     let _ = writeln!(
         text,
         "  STORE {}  {} keys, {} in use of {} (up to {}), {} changes, {} recoveries, lock {holder}",
-        clean(&store.name),
+        printable(&store.name),
         store.keys,
         bytes(store.live_bytes),
         bytes(store.file_bytes),
@@ -260,7 +107,7 @@ fn store_table(text: &mut String, store: &StoreInfo) {
     columns(text, "lllrrrl", &rows);
     for entry in &store.entries {
         if entry.text.is_none() && !entry.bytes.is_empty() {
-            let _ = writeln!(text, "    {}:", clean(&key(entry)));
+            let _ = writeln!(text, "    {}:", printable(&key(entry)));
             hex(text, &entry.bytes);
         }
     }
@@ -278,13 +125,13 @@ fn entry_row(entry: &StoreEntry) -> Vec<String> {
         None => text,
     };
     row([
-        &short(clean(&key(entry))),
-        &clean(&entry.type_name),
-        &clean(&entry.codec),
+        &short(printable(&key(entry))),
+        &printable(&entry.type_name),
+        &printable(&entry.codec),
         &entry.version.to_string(),
         &or_dash(entry.writer),
         &entry.len.to_string(),
-        &short(entry.text.as_deref().map_or("-".to_string(), clean)),
+        &short(entry.text.as_deref().map_or("-".to_string(), printable)),
     ])
 }
 
@@ -297,7 +144,7 @@ fn main_line(main: &MainInfo) -> String {
         .ok()
         .filter(|_| main.alive)
         .map_or(String::new(), |exe| {
-            format!("  {}", clean(&exe.to_string_lossy()))
+            format!("  {}", printable(&exe.to_string_lossy()))
         });
     let state = match main.uptime {
         Some(up) if main.stopping => format!("stopping, up {}", duration(up)),
@@ -309,7 +156,7 @@ fn main_line(main: &MainInfo) -> String {
 
 fn child_row(child: &ChildInfo) -> Vec<String> {
     row([
-        &clean(&child.name),
+        &printable(&child.name),
         &or_dash(child.pid),
         &child.generation.to_string(),
         &child.state.to_string(),
@@ -322,7 +169,7 @@ fn channel_rows(channel: &ChannelInfo) -> Vec<Vec<String>> {
     let named = |first: bool, text: &str| match (first, text) {
         (false, _) => String::new(),
         (true, "") => "-".to_string(),
-        (true, text) => clean(text),
+        (true, text) => printable(text),
     };
     let rows = channel.directions.iter().enumerate().map(|(i, direction)| {
         let first = i == 0;
@@ -362,6 +209,7 @@ fn arrow(direction: &DirectionInfo) -> String {
 /// The pid of who holds an end; more only if it is not the usual.
 fn holder(end: &EndInfo) -> String {
     match (end.pid, end.state) {
+        (Some(pid), EndState::Alive) if end.stopped => format!("{pid} stopped"),
         (Some(pid), EndState::Alive) => pid.to_string(),
         (Some(pid), state) => format!("{pid} {state}"),
         (None, state) => state.to_string(),
@@ -384,7 +232,7 @@ fn messages(text: &mut String, channel: &ChannelInfo, direction: &DirectionInfo)
     let _ = writeln!(
         text,
         "  {} {}: {} undelivered",
-        clean(&channel.name),
+        printable(&channel.name),
         arrow(direction),
         direction.undelivered
     );
@@ -414,9 +262,9 @@ fn letter(byte: u8) -> char {
     }
 }
 
-fn warnings(text: &mut String, indent: &str, warnings: &[Warning]) {
-    for warning in warnings {
-        let _ = writeln!(text, "{indent}warning: {}", clean(&warning.to_string()));
+fn findings(text: &mut String, indent: &str, findings: &[Finding]) {
+    for finding in findings {
+        let _ = writeln!(text, "{indent}{}", printable(&finding.to_string()));
     }
 }
 
@@ -443,7 +291,7 @@ fn columns(text: &mut String, places: &str, rows: &[Vec<String>]) {
 }
 
 /// Names in a segment are whatever somebody wrote there, commands to the terminal not excepted.
-fn clean(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let one = |c: char| match c {
         '"' | '\'' | '\\' => c.to_string(),
         c => c.escape_debug().to_string(),

@@ -1,14 +1,43 @@
-//! What is wrong with what was read, and what can be done. Only what is certain.
+//! What is worth saying of what was read, and what can be done. Only what is certain.
 
-use super::{ChannelInfo, EndInfo, EndState, Warning};
+use super::{ChannelInfo, EndInfo, EndState};
 use crate::error::Error;
 use core::fmt;
 
+/// How much a [`Finding`] matters. The later of two in this list matters more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Severity {
+    /// Good to know. All works as it should.
+    Note,
+    /// Somebody should do something: it waits, it was left behind, or it will not go well for long.
+    Warning,
+    /// It does not work, or is damaged.
+    Error,
+}
+
+/// Something that is worth saying, and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The channel, store, child, domain or file that it is about, or the part of the machine.
+    pub about: String,
+    /// What is so.
+    pub text: String,
+    /// What can be done.
+    pub remedy: String,
+}
+
 /// What is wrong with a channel whose file is sound.
-pub(super) fn judge(channel: &ChannelInfo) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    let mut warn = |text: String, remedy: &str| {
-        warnings.push(Warning::new(&channel.name, text, remedy));
+pub(super) fn judge(channel: &ChannelInfo) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |severity, text: String, remedy: &str| {
+        findings.push(Finding::new(severity, &channel.name, text, remedy));
     };
     let (host, guest) = (channel.host, channel.guest);
     let who = |end: EndInfo| {
@@ -22,23 +51,30 @@ pub(super) fn judge(channel: &ChannelInfo) -> Vec<Warning> {
             "start its program again to have what was not delivered; or let a starting main \
              process sweep it"
         };
-        warn(format!("its host{} died", who(host)), remedy);
+        find(
+            Severity::Warning,
+            format!("its host{} died", who(host)),
+            remedy,
+        );
     }
     if guest.state == EndState::Dead {
-        warn(
+        find(
+            Severity::Warning,
             format!("its guest{} died", who(guest)),
             "whoever opens it next takes the end over with what was not delivered",
         );
     }
     let left = channel.directions.first().map_or(0, |d| d.undelivered);
     if host.state == EndState::Closed && guest.state != EndState::Alive && left > 0 {
-        warn(
+        find(
+            Severity::Note,
             format!("its host closed it; undelivered messages left: {left}"),
             "open it and receive them; or remove the file",
         );
     }
     if !channel.directions.is_empty() && channel.directions.iter().all(|d| d.sender_waits) {
-        warn(
+        find(
+            Severity::Warning,
             "both ends wait in `send` for room, perhaps for each other".to_string(),
             "receive between sends, on another thread, or send with a timeout",
         );
@@ -48,45 +84,75 @@ pub(super) fn judge(channel: &ChannelInfo) -> Vec<Warning> {
         .iter()
         .fold(0, |sum, d| sum.wrapping_add(d.rescues));
     if rescues > 0 {
-        warn(
+        find(
+            Severity::Note,
             format!("sleeps that ended by the clock although there was something to do: {rescues}"),
             "none needed: a process was killed while it woke another, and nothing is lost",
         );
     }
-    warnings
+    findings
 }
 
-impl Warning {
-    pub(super) fn new(about: &str, text: impl Into<String>, remedy: &str) -> Warning {
-        Warning {
+impl Finding {
+    pub(super) fn new(
+        severity: Severity,
+        about: &str,
+        text: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            severity,
             about: about.to_string(),
             text: text.into(),
-            remedy: remedy.to_string(),
+            remedy: remedy.into(),
         }
     }
 
-    /// A file or a domain that could not be read.
-    pub(super) fn of_error(about: &str, error: &Error) -> Warning {
-        let remedy = match error {
-            Error::Layout { .. } => {
+    /// A file, a domain or the directory of all that could not be read.
+    pub(super) fn of_error(about: &str, error: &Error) -> Finding {
+        use Severity::{Error as Bad, Warning};
+        let (severity, remedy) = match error {
+            Error::Layout { .. } => (
+                Warning,
                 "look at it with the build that made it; once nobody alive holds it, whoever \
-                 creates it again replaces it"
-            }
-            Error::ForeignRoster { .. } => "first end the processes that use it",
-            Error::Corrupt { .. } => "end the processes that use it and remove it",
-            Error::BadName { .. } => "remove it: no domain can have this name",
-            Error::Io { .. } => "see what the system says",
-            _ => "move it away, or set its owner and permissions right",
+                 creates it again replaces it",
+            ),
+            Error::ForeignRoster { .. } => (Warning, "first end the processes that use it"),
+            Error::Corrupt { .. } => (Bad, "end the processes that use it and remove it"),
+            Error::Damaged { .. } => (Bad, "copy what can be read, remove it and make it anew"),
+            Error::BadName { .. } => (Warning, "remove it: no domain can have this name"),
+            Error::Io { .. } => (Bad, "see what the system says"),
+            _ => (
+                Warning,
+                "move it away, or set its owner and permissions right",
+            ),
         };
-        Warning::new(about, error.to_string(), remedy)
+        Finding::new(severity, about, error.to_string(), remedy)
     }
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({})", self.about, self.text, self.remedy)
+        f.pad(match self {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        })
     }
 }
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding {
+            severity,
+            about,
+            text,
+            remedy,
+        } = self;
+        write!(f, "{severity}: {about}: {text} ({remedy})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{DirectionInfo, ModeInUse};
@@ -97,6 +163,7 @@ mod tests {
         EndInfo {
             state,
             pid: Some(7),
+            stopped: false,
             generation: 1,
         }
     }
