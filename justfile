@@ -46,7 +46,7 @@ bench-lock:
 hello:
     cargo run --release --example hello
 
-# What is in shared memory now: read-only, takes no lock
+# What is in shared memory now: read-only, takes no lock; `--check` tells what is wrong
 dump *args:
     cargo run --release --example dump -- {{args}}
 

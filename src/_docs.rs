@@ -38,6 +38,7 @@ macro_rules! pages {
 [`Child::wait_stop`]: crate::Child::wait_stop
 [`ChildSpec::stop_grace`]: crate::ChildSpec::stop_grace
 [`Error`]: crate::Error
+[`inspect::doctor`]: crate::inspect::doctor()
 [`inspect::snapshot`]: crate::inspect::snapshot
 [`Listener`]: crate::Listener
 [`Listener::stop`]: crate::Listener::stop
@@ -58,6 +59,7 @@ macro_rules! pages {
 [`Runtime::store`]: crate::Runtime::store
 [`Store::remove`]: crate::Store::remove
 [`RuntimeBuilder::run`]: crate::RuntimeBuilder::run
+[`remove_domain`]: crate::remove_domain
 [`SendError`]: crate::SendError
 [`Sender::loan`]: crate::Sender::loan
 [`TryRecvError`]: crate::TryRecvError

@@ -12,15 +12,15 @@ use crate::error::{Error, Result, display};
 use std::time::{Duration, Instant};
 
 /// How long a full ring has to stand still to be worth a word.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Looks for everything that is wrong: what the kernel, the directory of the domains and systemd
 /// take from the library here, and all that a [`snapshot`](super::snapshot) finds, with a walk
 /// through each store that nobody is writing to. No findings, or notes only, is health.
 ///
 /// Like a snapshot it changes nothing, takes no lock and wakes nobody; it only opens a file without
-/// a name, to see whether that works. Where a ring is full it looks a second time after half a
-/// second, to tell whether it stands still. A large store takes the time to read it.
+/// a name, to see whether that works. Where a ring is full it looks a second time 0.3 s
+/// later, to tell whether it stands still. A large store takes the time to read it.
 ///
 /// What is found in a domain is about `DOMAIN` or `DOMAIN/WHAT`.
 ///

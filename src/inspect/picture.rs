@@ -221,7 +221,7 @@ pub struct DirectionInfo {
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub allowed: Mode,
     /// The oldest of the undelivered messages, if
-    /// [`payload_bytes`](SnapshotOptions::payload_bytes) asked for them; none while they flow.
+    /// [`payload_bytes`](super::SnapshotOptions::payload_bytes) asked for them; none while they flow.
     pub messages: Vec<MessageInfo>,
 }
 
@@ -281,7 +281,7 @@ pub struct StoreInfo {
     /// Who holds its lock at the moment.
     pub holder: Option<StoreHolder>,
     /// Some of the entries, at most
-    /// [`max_entries`](SnapshotOptions::max_entries), sorted by key.
+    /// [`max_entries`](super::SnapshotOptions::max_entries), sorted by key.
     pub entries: Vec<StoreEntry>,
 }
 
@@ -320,7 +320,7 @@ pub struct StoreEntry {
     pub len: u64,
     /// The value, if it is short and of one of the types that are messages by themselves.
     pub text: Option<String>,
-    /// The first bytes, if [`payload_bytes`](SnapshotOptions::payload_bytes) asked for them.
+    /// The first bytes, if [`payload_bytes`](super::SnapshotOptions::payload_bytes) asked for them.
     /// Serialized as text: two hexadecimal digits for each.
     #[cfg_attr(feature = "serde", serde(serialize_with = "as_hex"))]
     pub bytes: Vec<u8>,
