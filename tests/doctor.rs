@@ -1,0 +1,492 @@
+//! The doctor finds what is wrong, each thing really made so; says what can be done; and changes
+//! nothing.
+#![cfg(feature = "serde")]
+
+mod common;
+
+#[path = "../examples/dump/main.rs"]
+#[allow(dead_code)]
+mod dump;
+
+use common::{Domain, Process, Random, actor, hear, play, say, scale, skip};
+use common::{stores, tally, until};
+use ringlane::inspect::{Finding, Severity, SnapshotOptions, doctor};
+use ringlane::{Error, Runtime, Store};
+use rustix::process::Signal;
+use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+#[ignore = "plays the roles of the other tests"]
+fn process() {
+    play(|role, arguments| match role {
+        "actor" => actor::act(arguments),
+        "store actor" => stores::act(arguments),
+        "main" => {
+            let _runtime = Runtime::builder(arguments[0]).start().unwrap();
+            say("started");
+            hear();
+        }
+        "look" => look_here(),
+        "bound" => {
+            let mut one = rustix::thread::CpuSet::new();
+            let all = rustix::thread::sched_getaffinity(None).unwrap();
+            one.set((0..1024).find(|cpu| all.is_set(*cpu)).unwrap());
+            rustix::thread::sched_setaffinity(None, &one).unwrap();
+            look_here();
+        }
+        "sandboxed" => {
+            refuse(&[libc::SYS_pidfd_open, libc::SYS_membarrier]);
+            look_here();
+        }
+        "dump" => {
+            let all: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
+            let mut out = Vec::new();
+            let status = dump::run(&all, &mut out);
+            say(format!("{status} {:?}", String::from_utf8(out).unwrap()));
+        }
+        other => panic!("{other}"),
+    });
+}
+
+/// Says all findings, a line each.
+fn look_here() {
+    for finding in doctor().unwrap() {
+        say(format!("{:?}", finding.to_string()));
+    }
+    say("no more");
+}
+
+/// Has the kernel refuse system calls to this process from here on.
+fn refuse(calls: &[libc::c_long]) {
+    let op = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    // The number of the call; each refused one is compared, and answered with EPERM.
+    let mut program = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for call in calls {
+        program.push(op(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            *call as u32,
+        ));
+        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        program.push(op(libc::BPF_RET | libc::BPF_K, 0, 0, eperm));
+    }
+    program.push(op(
+        libc::BPF_RET | libc::BPF_K,
+        0,
+        0,
+        libc::SECCOMP_RET_ALLOW,
+    ));
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel reads the program, which lives through the calls.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const filter,
+            ) == 0
+    };
+    assert!(installed);
+}
+
+fn findings(domain: &Domain) -> Vec<Finding> {
+    let all = SnapshotOptions::new()
+        .domain(domain.name())
+        .doctor()
+        .unwrap();
+    let of_domain = |found: &Finding| found.about.starts_with(domain.name());
+    all.into_iter().filter(of_domain).collect()
+}
+
+/// The finding with that text, of that severity.
+#[track_caller]
+fn found(all: &[Finding], severity: Severity, text: &str) -> Finding {
+    let right = |finding: &&Finding| finding.severity == severity && finding.text.contains(text);
+    let finding = all.iter().find(right);
+    finding
+        .unwrap_or_else(|| panic!("no {severity} {text:?} in {all:#?}"))
+        .clone()
+}
+
+/// What a process finds that plays that role.
+fn said(mut process: Process) -> Vec<String> {
+    let mut lines = Vec::new();
+    loop {
+        match process.line() {
+            line if line == "no more" => break,
+            line => lines.push(line),
+        }
+    }
+    process.finish();
+    lines
+}
+
+#[track_caller]
+fn tells(lines: &[String], severity: &str, text: &str) {
+    let right = |line: &String| line.contains(severity) && line.contains(text);
+    assert!(
+        lines.iter().any(right),
+        "no {severity} {text:?} in {lines:#?}"
+    );
+}
+
+/// A directory of a test's own, for `RINGLANE_DIR`.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(domain: &Domain) -> Scratch {
+        let path = std::env::temp_dir().join(format!("ringlane-{}", domain.name()));
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn start(&self, role: &str, arguments: &[&str]) -> Process {
+        let mut command = Command::new("/proc/self/exe");
+        command.env("RINGLANE_DIR", &self.0);
+        Process::start_by(command, role, arguments)
+    }
+
+    fn dump(&self, arguments: &[&str]) -> String {
+        let mut process = self.start("dump", arguments);
+        let line = process.line();
+        process.finish();
+        line
+    }
+
+    fn base(&self) -> PathBuf {
+        let uid = rustix::process::geteuid().as_raw();
+        self.0.join(format!("ringlane-{uid}"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_healthy_domain_has_no_findings() {
+    let domain = Domain::new("doctor-health");
+    let host = domain.of::<u64>().create("c").unwrap();
+    let guest = actor::guest(domain.name(), "c");
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    store.set("key", &7u8).unwrap();
+    assert_eq!(findings(&domain), []);
+    store.remove().unwrap();
+    drop((host, store));
+    guest.finish();
+    let unknown = SnapshotOptions::new().domain(domain.name()).doctor();
+    assert!(
+        matches!(unknown, Err(Error::NotFound { .. })),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn a_ring_that_stands_still_is_told_and_one_that_moves_is_not() {
+    let domain = Domain::new("doctor-full");
+    let mut host = actor::host(domain.name(), "c");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    host.tell("range 0 1000000");
+    let sender_waits = || {
+        let seen = ringlane::inspect::snapshot_domain(domain.name()).unwrap();
+        seen.channels[0].directions[0].sender_waits
+    };
+    until(sender_waits);
+    let full = found(&findings(&domain), Severity::Warning, "is full");
+    let me = std::process::id();
+    assert!(full.remedy.contains(&format!("process {me}")), "{full}");
+    assert!(
+        full.text.contains("its sender waits") && full.about.ends_with("/c"),
+        "{full}"
+    );
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            for expected in 0..150 {
+                assert_eq!(guest.recv(), Ok(expected));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        assert_eq!(findings(&domain), []);
+        slow.join().unwrap();
+    });
+    host.kill();
+    drop(guest);
+    domain.remove::<u64>("c");
+}
+
+#[test]
+fn the_dead_the_stopped_and_what_they_left_are_told() {
+    let domain = Domain::new("doctor-dead");
+    let mut main = Process::start("main", &[domain.name()]);
+    assert_eq!(main.line(), "started");
+    let mut host = actor::host(domain.name(), "c");
+    let mut guest = actor::guest(domain.name(), "c");
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    let mut writer = stores::actor_with(domain.name(), "s");
+    assert_eq!(writer.ask("hold key"), "inside");
+    writer.signal(Signal::STOP);
+    until(|| writer.state() == 'T');
+    let stopped = found(
+        &findings(&domain),
+        Severity::Warning,
+        "is stopped and holds the lock",
+    );
+    assert!(
+        stopped
+            .remedy
+            .contains(&format!("kill -CONT {}", writer.pid())),
+        "{stopped}"
+    );
+    for process in [&mut writer, &mut host, &mut guest, &mut main] {
+        process.kill();
+    }
+    let all = findings(&domain);
+    found(&all, Severity::Note, "died while it held the lock");
+    found(&all, Severity::Warning, "its host");
+    found(&all, Severity::Warning, "its guest");
+    found(&all, Severity::Warning, "the main process");
+    // We are attached, so it is not abandoned yet.
+    assert!(
+        !all.iter()
+            .any(|found| found.text.contains("no process lives"))
+    );
+    drop(store);
+    found(
+        &findings(&domain),
+        Severity::Warning,
+        "no process lives in it",
+    );
+    ringlane::remove_domain(domain.name()).unwrap();
+    tally("leak", "abandoned domains removed", 1);
+}
+
+const VERSION: u64 = 8;
+const KEYS_OF_STORE: u64 = 392;
+
+fn add(file: &Path, at: u64, more: u64) {
+    let file = File::options().read(true).write(true).open(file).unwrap();
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    let word = u64::from_ne_bytes(bytes).wrapping_add(more);
+    file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_files_is_told() {
+    let domain = Domain::new("doctor-files");
+    let channel = domain.of::<u64>().create("c").unwrap();
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    store.set("key", &7u8).unwrap();
+    let file = domain.path().join("s.store");
+    add(&file, KEYS_OF_STORE, 1);
+    found(&findings(&domain), Severity::Error, "is damaged");
+    add(&file, KEYS_OF_STORE, u64::MAX);
+    add(&domain.file("c"), VERSION, 41);
+    found(&findings(&domain), Severity::Warning, "layout version");
+    add(&domain.file("c"), VERSION, 0_u64.wrapping_sub(41));
+    if chown(domain.file("c"), Some(65534), None).is_ok() {
+        found(
+            &findings(&domain),
+            Severity::Warning,
+            "belongs to another user",
+        );
+        let me = rustix::process::geteuid().as_raw();
+        chown(domain.file("c"), Some(me), None).unwrap();
+    } else {
+        skip("permissions", "nothing can be given to another user here");
+    }
+    // Bytes that are no text, and commands to a terminal.
+    for name in [&b"\xff\xfe"[..], b"\x1b[2J"] {
+        let path = domain.path().join(std::ffi::OsStr::from_bytes(name));
+        fs::write(&path, "").unwrap();
+        found(
+            &findings(&domain),
+            Severity::Warning,
+            "no file of this library",
+        );
+        fs::remove_file(path).unwrap();
+    }
+    assert_eq!(findings(&domain), []);
+    store.remove().unwrap();
+    drop((store, channel));
+}
+
+#[test]
+fn random_damage_is_survived() {
+    let domain = Domain::new("doctor-damage");
+    let mut random = Random::printed();
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    for key in 0..100u64 {
+        store.set(key.to_ne_bytes(), &[7u8; 100][..]).unwrap();
+    }
+    drop(store);
+    let mut main = Process::start("main", &[domain.name()]);
+    assert_eq!(main.line(), "started");
+    main.kill();
+    let rounds = scale(40, 2_000, 1_000_000);
+    let files = ["s.store", "roster", "runtime"].map(|name| domain.path().join(name));
+    let sound = files.each_ref().map(|file| fs::read(file).unwrap());
+    for _ in 0..rounds {
+        let which = random.below(3) as usize;
+        let file = File::options().write(true).open(&files[which]).unwrap();
+        for _ in 0..=random.below(4) {
+            let at = 8 * random.below(sound[which].len().min(16 << 10) as u64 / 8);
+            let word = match random.below(3) {
+                0 => random.next(),
+                1 => u64::MAX,
+                _ => random.below(1 << 16),
+            };
+            file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+        }
+        findings(&domain);
+        file.write_all_at(&sound[which], 0).unwrap();
+    }
+    ringlane::remove_domain(domain.name()).unwrap();
+    tally(
+        "corrupt",
+        "damaged domains that the doctor looked at",
+        rounds as u64,
+    );
+}
+
+#[test]
+fn a_kernel_and_a_machine_that_lack_something_are_told() {
+    let _domain = Domain::new("doctor-machine");
+    let lines = said(Process::start("sandboxed", &[]));
+    tells(&lines, "warning", "no pidfd_open");
+    tells(&lines, "note", "no membarrier");
+    let lines = said(Process::start("bound", &[]));
+    tells(&lines, "note", "one processor");
+}
+
+#[test]
+fn a_place_that_is_wrong_is_told() {
+    let domain = Domain::new("doctor-place");
+    let scratch = Scratch::new(&domain);
+    let look = || said(scratch.start("look", &[]));
+    fs::set_permissions(&scratch.0, Permissions::from_mode(0o777)).unwrap();
+    tells(&look(), "warning", "everybody may remove");
+    fs::set_permissions(&scratch.0, Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(scratch.base()).unwrap();
+    fs::set_permissions(scratch.base(), Permissions::from_mode(0o755)).unwrap();
+    tells(&look(), "error", "others may access it");
+    if chown(scratch.base(), Some(65534), None).is_ok() {
+        tells(&look(), "error", "belongs to another user");
+    } else {
+        skip("permissions", "nothing can be given to another user here");
+    }
+    fs::remove_dir(scratch.base()).unwrap();
+    let mut command = Command::new("/proc/self/exe");
+    command.env("RINGLANE_DIR", scratch.0.join("nowhere"));
+    let lines = said(Process::start_by(command, "look", &[]));
+    tells(&lines, "error", "no such directory");
+    tally("permissions", "wrong places that the doctor told of", 4);
+}
+
+#[test]
+fn a_small_file_system_is_told() {
+    let domain = Domain::new("doctor-small");
+    let scratch = Scratch::new(&domain);
+    let namespaces = match rustix::process::geteuid().is_root() {
+        true => "-m",
+        false => "-Urm",
+    };
+    let mounted = || {
+        let mut unshare = Command::new("unshare");
+        unshare.arg(namespaces).args(["sh", "-c"]);
+        unshare.arg(r#"mount -t tmpfs -o size=1m,mode=0700 tmpfs "$RINGLANE_DIR" && exec "$@""#);
+        unshare.arg("sh").env("RINGLANE_DIR", &scratch.0);
+        unshare
+    };
+    let works = mounted().arg("true").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        skip(
+            "no-room",
+            &format!("`unshare {namespaces}` and a mount are not possible here"),
+        );
+        return;
+    }
+    let mut unshare = mounted();
+    unshare.arg(std::env::current_exe().unwrap());
+    let lines = said(Process::start_by(unshare, "look", &[]));
+    tells(&lines, "warning", "bytes of 1048576 are free");
+    assert!(
+        !lines.iter().any(|line| line.contains("no tmpfs")),
+        "{lines:?}"
+    );
+    tally(
+        "no-room",
+        "file systems too small for a child that the doctor told of",
+        1,
+    );
+}
+
+#[test]
+fn on_the_command_line_it_tells_and_removes_what_is_asked_for() {
+    let domain = Domain::new("doctor-dump");
+    let scratch = Scratch::new(&domain);
+    assert_eq!(
+        scratch.dump(&["--clean", "--json"]).split(' ').next(),
+        Some("2")
+    );
+    assert_eq!(scratch.dump(&["--check", "--domain", "nobody"]), "1 \"\"");
+    assert!(
+        scratch
+            .dump(&["--clean"])
+            .starts_with("0 \"nothing to remove")
+    );
+    let mut dead = scratch.start("actor", &["dead"]);
+    assert_eq!(dead.ask("create c"), "Ok");
+    assert_eq!(dead.ask("send 7"), "Ok(())");
+    dead.kill();
+    let mut rests = scratch.start("store actor", &["rests"]);
+    assert_eq!(rests.ask("create s"), "Ok(())");
+    assert_eq!(rests.ask("set key 7"), "Ok(())");
+    rests.finish();
+    let mut lives = scratch.start("actor", &["lives"]);
+    assert_eq!(lives.ask("create c"), "Ok");
+    let told = scratch.dump(&["--check"]);
+    assert!(
+        told.starts_with("3 ") && told.contains("warning: dead: no process"),
+        "{told}"
+    );
+    assert!(told.contains("note: rests: no process"), "{told}");
+    let told = scratch.dump(&["--check", "--json", "--domain", "dead"]);
+    assert!(
+        told.starts_with("3 ") && told.contains("ringlane.check"),
+        "{told}"
+    );
+    let is_there = |name: &str| scratch.base().join(name).exists();
+    assert!(is_there("dead") && is_there("rests") && is_there("lives"));
+    let told = scratch.dump(&["--clean"]);
+    assert!(
+        told.starts_with("0 \"removed dead: 1 channels with 1 undelivered"),
+        "{told}"
+    );
+    assert!(!is_there("dead") && is_there("rests") && is_there("lives"));
+    let told = scratch.dump(&["--clean", "--domain", "lives"]);
+    assert!(told.starts_with("1 ") && is_there("lives"), "{told}");
+    let told = scratch.dump(&["--clean", "--domain", "rests"]);
+    assert!(
+        told.starts_with("0 \"removed rests") && !is_there("rests"),
+        "{told}"
+    );
+    lives.finish();
+    tally("leak", "abandoned domains removed", 2);
+}
