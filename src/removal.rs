@@ -36,7 +36,8 @@ use crate::sync::Ordering::Relaxed;
 /// ```
 ///
 /// # Errors
-/// `NotFound`, `BadName`; `DomainInUse` with the pid of who lives in it, if it is known; `Refused`,
+/// `NotFound`, `BadName`; `DomainInUse` with the pid of who lives in it, if it is known, and for two
+/// seconds of a domain that was just made and nobody joined yet; `Refused`,
 /// `Layout`, `ForeignRoster` or `Io` with a file or directory of which it cannot be told whose it
 /// is. Then nothing was removed.
 pub fn remove_domain(name: &str) -> Result<()> {
