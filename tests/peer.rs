@@ -6,12 +6,11 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, LONG, Process, Random, Shared, play, say, scale, until};
+use common::{Domain, LONG, Process, play, until};
 use ringlane::{
     Channel, End, Error, PeerState, RecvError, SendError, TryRecvError, TrySendError, Wait,
 };
 use rustix::process::Signal;
-use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -19,11 +18,6 @@ use std::time::{Duration, Instant};
 fn process() {
     play(|role, arguments| match role {
         "actor" => act(arguments),
-        "sender" => send_for_ever(arguments[0], arguments[1], arguments[2]),
-        "receiver" => {
-            let incarnation = arguments[3].parse().unwrap();
-            receive_for_ever(arguments[0], arguments[1], arguments[2], incarnation);
-        }
         other => panic!("{other:?}"),
     });
 }
@@ -121,6 +115,51 @@ fn a_blocked_send_sees_its_peer_die() {
         assert_eq!(host.send(79), Ok(()));
         assert_eq!(successor.ask("recv"), "Ok(79)");
         successor.finish();
+    }
+}
+
+/// Both ends wait for room: who gave a timeout gets its message back, and who did not waits, until
+/// the other one receives or dies. https://github.com/servo/webrender/issues/2478 is a pair of
+/// processes that hang this way.
+#[test]
+fn two_full_rings_are_a_timeout_and_no_hang() {
+    let domain = Domain::new("both-full");
+    for wait in [Wait::Adaptive, Wait::Sleep, Wait::Spin] {
+        let options = domain.of::<u64>().capacity(4096).wait(wait);
+        let mut host = options.create("c").unwrap();
+        let mut guest = actor::guest(domain.name(), "c");
+        guest.tell("range 0 1000");
+        fill(&mut host);
+        let start = Instant::now();
+        let full = host.send_timeout(77, SHORT);
+        assert_eq!(full, Err(TrySendError::Full(77)));
+        assert!(start.elapsed() >= SHORT);
+        let (mut sender, mut receiver) = host.split();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| sender.send(78));
+            std::thread::sleep(SHORT);
+            assert!(!waiting.is_finished());
+            // That the other one can send on does not help us: it does not receive.
+            assert!(receiver.iter().take(1000).eq(0..1000));
+            assert_eq!(guest.line(), "Ok(1000)");
+            assert!(!waiting.is_finished());
+            // This does.
+            assert_eq!(guest.ask("recv"), "Ok(0)");
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        guest.tell("range 0 1000");
+        until(|| receiver.stats().used > 4000);
+        let pid = guest.pid();
+        let found = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| sender.send(79));
+            std::thread::sleep(SHORT);
+            assert!(!waiting.is_finished());
+            guest.kill();
+            waiting.join().unwrap()
+        });
+        assert_eq!(found, Err(SendError::PeerDied { pid, value: 79 }));
+        drop((sender, receiver));
+        domain.remove::<u64>("c");
     }
 }
 
@@ -680,245 +719,4 @@ fn a_stop_is_no_death() {
     guest.signal(Signal::CONT);
     assert_eq!(guest.line(), "Ok(2)");
     guest.finish();
-}
-
-// ---- Many deaths, at any moment.
-
-/// The incarnation of a sender, and which of its messages it is.
-fn numbered(incarnation: u64, number: u64) -> u64 {
-    incarnation << 40 | number
-}
-
-/// Sends, and notes in the word of its incarnation how much of it was acknowledged.
-fn send_for_ever(domain: &str, shared: &str, incarnation: &str) {
-    let shared = Shared::open(shared);
-    let incarnation: u64 = incarnation.parse().unwrap();
-    let acknowledged = shared.word(incarnation as usize);
-    let mut guest = Channel::<u64>::options().domain(domain).open("c").unwrap();
-    say("there");
-    for number in 0.. {
-        guest.send(numbered(incarnation, number)).unwrap();
-        acknowledged.store(number + 1, Release);
-    }
-}
-
-/// From before its first instruction to well into its traffic, or only once it `worked`. Gives
-/// what else it said.
-fn kill_at_any_moment(
-    mut process: Process,
-    random: &mut Random,
-    worked: Option<impl Fn() -> bool>,
-) -> Option<String> {
-    if let Some(worked) = worked {
-        until(worked);
-    } else if random.below(2) == 0 {
-        std::thread::sleep(random.micros(15_000));
-    } else {
-        assert_eq!(process.line(), "there");
-        std::thread::sleep(random.micros(5_000));
-    }
-    process.kill();
-    std::iter::from_fn(|| process.next_line()).find(|line| line != "there")
-}
-
-/// Ends the traffic of a test.
-const LAST: u64 = u64::MAX;
-
-#[test]
-fn senders_killed_at_any_moment_lose_nothing() {
-    let domain = Domain::new("kill-senders");
-    let mut random = Random::printed();
-    let kills = scale(300, 1_000, 100_000);
-    let shared = Shared::new(&domain, kills);
-    let mut host = host(&domain);
-    let received = std::thread::scope(|scope| {
-        let receiving = scope.spawn(|| receive_from_many(&mut host, kills));
-        for incarnation in 0..kills {
-            let arguments = [domain.name(), shared.path(), &incarnation.to_string()];
-            let acknowledged = shared.word(incarnation);
-            // Some of them, so that there is traffic on a slow machine, too.
-            let worked = (incarnation % 10 == 0).then_some(|| acknowledged.load(Acquire) >= 100);
-            kill_at_any_moment(Process::start("sender", &arguments), &mut random, worked);
-        }
-        let mut last = domain.of::<u64>().open("c").unwrap();
-        last.send(LAST).unwrap();
-        receiving.join().unwrap()
-    });
-    let mut total = 0;
-    for (incarnation, received) in received.into_iter().enumerate() {
-        let acknowledged = shared.word(incarnation).load(Acquire);
-        // One more may have been sent when death came before the note of it.
-        assert!(
-            (acknowledged..=acknowledged + 1).contains(&received),
-            "incarnation {incarnation}: {acknowledged} acknowledged, {received} received"
-        );
-        total += received;
-    }
-    assert!(total > kills as u64, "there was no traffic");
-    eprintln!("{kills} kills of a sender, {total} messages");
-}
-
-/// Receives until `LAST`. Gives how many messages came of each incarnation; each must come once,
-/// in order.
-fn receive_from_many(host: &mut Channel<u64>, incarnations: usize) -> Vec<u64> {
-    let mut received = vec![0; incarnations];
-    let (mut current, mut generation, mut dead) = (None, 0, false);
-    loop {
-        match host.recv() {
-            Ok(LAST) => return received,
-            Ok(value) => {
-                let (incarnation, number) = (value >> 40, value & 0xff_ffff_ffff);
-                assert!(current <= Some(incarnation), "an earlier sender's message");
-                current = Some(incarnation);
-                let next = &mut received[incarnation as usize];
-                assert_eq!(number, *next, "of incarnation {incarnation}");
-                *next += 1;
-                assert!(!dead, "a message of a sender whose death was told");
-            }
-            Err(RecvError::PeerDied { .. }) => {
-                assert!(!dead, "a death was told twice");
-                dead = true;
-            }
-            Err(RecvError::PeerRestarted { generation: now }) => {
-                assert!(now > generation, "{now} after {generation}");
-                assert!(dead, "a successor without a death");
-                (generation, dead) = (now, false);
-            }
-            Err(e) => panic!("{e:?}"),
-        }
-    }
-}
-
-/// What receivers share: the last message dealt with plus one, and which receiver noted that, in
-/// one word; what went wrong; how many were lost; how many came again.
-const DONE: usize = 0;
-const WRONG: usize = 1;
-const LOST: usize = 2;
-const AGAIN: usize = 3;
-
-/// Takes the word `DONE` apart: which receiver noted it, and the message expected next.
-fn done(word: u64) -> (u64, u64) {
-    (word >> 40, word & 0xff_ffff_ffff)
-}
-
-/// Receives by `recv`, or by `recv_ref` if `how` says so, and notes how far it got.
-fn receive_for_ever(domain: &str, shared: &str, how: &str, incarnation: u64) {
-    let shared = Shared::open(shared);
-    let count = |by: u64| {
-        let word = shared.word(if how == "recv" { LOST } else { AGAIN });
-        word.store(word.load(Acquire) + by, Release);
-    };
-    let mut guest = Channel::<u64>::options().domain(domain).open("c").unwrap();
-    let in_place = how == "recv_ref";
-    let note = |value: u64| {
-        let word = incarnation << 40 | (value + 1);
-        shared.word(DONE).store(word, Release);
-    };
-    say("there");
-    loop {
-        let (noted_by, expected) = done(shared.word(DONE).load(Acquire));
-        let check = |value: u64, redelivered: bool| {
-            if value == expected {
-                return;
-            }
-            // Each receiver from the one that noted this to our predecessor may have died with one
-            // message in work.
-            let lost = value.wrapping_sub(expected);
-            if in_place && redelivered && value + 1 == expected {
-                count(1);
-            } else if !in_place && lost <= incarnation - noted_by {
-                count(lost);
-            } else {
-                shared.word(WRONG).store(1, Release);
-                say(format!("{value} instead of {expected}, {redelivered}"));
-            }
-        };
-        if in_place {
-            let message = guest.recv_ref().unwrap();
-            let value = message.get().unwrap();
-            check(value, message.redelivered());
-            note(value);
-        } else {
-            let value = guest.recv().unwrap();
-            check(value, false);
-            note(value);
-        }
-    }
-}
-
-fn kill_receivers(how: &str) {
-    let domain = Domain::new(&format!("kill-receivers-{how}"));
-    let mut random = Random::printed();
-    let kills = scale(150, 500, 50_000);
-    let shared = Shared::new(&domain, 4);
-    let (mut sender, receiver) = host(&domain).split();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut number = 0;
-            while !stop.load(Acquire) {
-                match sender.send_timeout(number, SHORT) {
-                    Ok(()) => number += 1,
-                    Err(TrySendError::Full(_)) => {}
-                    // Nobody there; the next one is on its way.
-                    Err(TrySendError::Send(SendError::PeerDied { value, .. })) => {
-                        assert_eq!(value, number);
-                        std::thread::yield_now();
-                    }
-                    Err(e) => panic!("{e:?}"),
-                }
-            }
-            number
-        });
-        for incarnation in 0..kills {
-            let arguments = [domain.name(), shared.path(), how, &incarnation.to_string()];
-            let noted = || done(shared.word(DONE).load(Acquire)).1;
-            let before = noted();
-            let gone_wrong = || shared.word(WRONG).load(Acquire) != 0;
-            // Some of them, so that there is traffic on a slow machine, too.
-            let worked =
-                (incarnation % 10 == 0).then_some(|| noted() >= before + 100 || gone_wrong());
-            let process = Process::start("receiver", &arguments);
-            let said = kill_at_any_moment(process, &mut random, worked);
-            if gone_wrong() {
-                stop.store(true, Release);
-                panic!("{said:?}");
-            }
-        }
-        stop.store(true, Release);
-        sending.join().unwrap()
-    });
-    // What is left is what follows, but for what was in work.
-    let mut guest = domain.of::<u64>().open("c").unwrap();
-    let (noted_by, done) = done(shared.word(DONE).load(Acquire));
-    let rest: Vec<_> = guest.try_iter().collect();
-    let first = rest.first().copied().unwrap_or(sent);
-    if how == "recv_ref" {
-        assert!(
-            (done.saturating_sub(1)..=done).contains(&first),
-            "{first} after {done}"
-        );
-    } else {
-        let in_work = kills as u64 - noted_by;
-        assert!(
-            (done..=done + in_work).contains(&first),
-            "{first} after {done}, at most {in_work} in work"
-        );
-    }
-    assert!(rest.into_iter().eq(first..sent));
-    let lost = shared.word(LOST).load(Acquire);
-    let again = shared.word(AGAIN).load(Acquire);
-    assert!(done > kills as u64, "there was no traffic");
-    eprintln!("{kills} kills of a receiver, {done} messages, {lost} lost in work, {again} again");
-    drop((guest, sender, receiver));
-}
-
-#[test]
-fn receivers_killed_at_any_moment_lose_what_they_had_in_work() {
-    kill_receivers("recv");
-}
-
-#[test]
-fn receivers_in_place_killed_at_any_moment_lose_nothing() {
-    kill_receivers("recv_ref");
 }

@@ -1,0 +1,671 @@
+//! Both ends of a channel are killed, at any moment and in the middle of anything, and nothing that
+//! was acknowledged is lost but what a receiver had in work; nothing comes twice without saying so,
+//! and what comes is whole and in order.
+//!
+//! All deaths here are SIGKILLs of real processes. What they did is known by a book in memory that
+//! they share beside the library.
+
+mod common;
+#[path = "common/forkserver.rs"]
+mod forkserver;
+#[path = "common/ledger.rs"]
+mod ledger;
+#[path = "common/times.rs"]
+mod times;
+
+use common::{Domain, LONG, Random, play, scale, tally};
+use forkserver::{Fork, ForkServer, serve};
+use ledger::{How, Id, Ledger, MANY, message};
+use ringlane::{
+    Channel, ChannelOptions, End, Error, PeerState, Receiver, RecvError, SendError, Sender,
+    TryRecvError,
+};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use times::{Times, now};
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|role, _| match role {
+        "forkserver" => serve(|line| {
+            let words: Vec<_> = line.split(' ').collect();
+            match words[0] {
+                "sender" | "receiver" => victim(&words),
+                "taker" => take(&words),
+                other => panic!("{other:?}"),
+            }
+        }),
+        other => panic!("{other:?}"),
+    });
+}
+
+// ---- Victims.
+
+/// Room for a few dozen messages, and twice the largest.
+const CAPACITY: usize = 8192;
+
+/// What the ends tell of themselves: their incarnation, and what they are at.
+const AT: [usize; 2] = [0, 1];
+/// Which of them is to take its time, if any.
+const SLOW: usize = 2;
+/// When they heard that the other one died.
+const TOLD: [usize; 2] = [3, 4];
+
+const SENDER: usize = 0;
+const RECEIVER: usize = 1;
+const NOBODY: u64 = 2;
+
+/// What an end is at: in `open` or `create`, in `send` or in one of the ways to receive, or on its
+/// own with what it received.
+const ATTACHING: u64 = 1;
+const IN_CALL: u64 = 2;
+const AT_WORK: u64 = 3;
+
+/// One end of the channel, in a process that will be killed.
+struct Victim {
+    ledger: Ledger,
+    which: usize,
+    incarnation: u64,
+}
+
+impl Victim {
+    fn is_at(&self, what: u64) {
+        let word = self.ledger.own(AT[self.which]);
+        word.store(self.incarnation << 8 | what, Release);
+    }
+
+    /// Takes its time, if it is to. The other one finds the ring full, or empty, and sleeps.
+    fn take_its_time(&self) {
+        if self.ledger.own(SLOW).load(Acquire) == self.which as u64 {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+
+    fn was_told(&self) {
+        self.ledger.own(TOLD[self.which]).store(now(), Release);
+    }
+
+    fn send(&self, mut sender: Sender<[u8]>) {
+        for number in 0.. {
+            let id = Id {
+                sender: self.incarnation,
+                number,
+            };
+            let bytes = message(id);
+            self.take_its_time();
+            self.is_at(IN_CALL);
+            // Now and then in place, if there is room.
+            if number % 4 != 3 || !sent_in_place(&mut sender, &bytes) {
+                self.send_one(&mut sender, bytes);
+            }
+            self.ledger.acknowledge(id);
+            self.is_at(AT_WORK);
+        }
+    }
+
+    fn send_one(&self, sender: &mut Sender<[u8]>, mut bytes: Vec<u8>) {
+        loop {
+            match sender.send(bytes) {
+                Ok(()) => return,
+                Err(SendError::PeerDied { value, .. }) => {
+                    self.was_told();
+                    bytes = value;
+                    // Nobody there; the next one is on its way.
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                Err(e) => self.ledger.fail(&format!("{e:?}")),
+            }
+        }
+    }
+
+    fn receive(&self, how: How, bytes: &[u8], redelivered: Option<bool>) {
+        self.is_at(AT_WORK);
+        let outcome = self
+            .ledger
+            .receive(self.incarnation, how, bytes, redelivered);
+        outcome.unwrap_or_else(|what| self.ledger.fail(&what));
+        self.take_its_time();
+    }
+
+    fn receive_all(self, how: How, mut receiver: Receiver<[u8]>) {
+        if matches!(how, How::Listener | How::ListenerAtLeastOnce) {
+            return self.listen(how, receiver);
+        }
+        let mut news = News::default();
+        let mut many = Vec::new();
+        let mut is_first = true;
+        loop {
+            self.is_at(IN_CALL);
+            let outcome = match how {
+                How::RecvMany => receiver.recv_many(&mut many, MANY).map(drop),
+                How::RecvRef => receiver.recv_ref().map(|message| {
+                    let redelivered = message.redelivered();
+                    // A process has one at a time in its hands.
+                    if redelivered && !is_first {
+                        self.ledger.fail("redelivered, and its receiver is alive");
+                    }
+                    self.receive(how, &message.get().unwrap(), Some(redelivered));
+                    is_first = false;
+                }),
+                _ => receiver.recv().map(|message| many.push(message)),
+            };
+            match outcome {
+                Ok(()) => {
+                    news.message(&self);
+                    many.drain(..).for_each(|m| self.receive(how, &m, None));
+                }
+                Err(RecvError::PeerDied { .. }) => news.death(&self),
+                Err(RecvError::PeerRestarted { generation }) => news.successor(&self, generation),
+                Err(e) => self.ledger.fail(&format!("{e:?}")),
+            }
+        }
+    }
+
+    fn listen(self, how: How, receiver: Receiver<[u8]>) {
+        let me = Arc::new(self);
+        let news = Arc::new(Mutex::new(News::default()));
+        let (handling, handled_news) = (me.clone(), news.clone());
+        let mut listener = receiver
+            .listener()
+            .on(
+                |_| true,
+                move |message| {
+                    handled_news.lock().unwrap().message(&handling);
+                    handling.receive(how, message, None);
+                    handling.is_at(IN_CALL);
+                },
+            )
+            .on_error({
+                let me = me.clone();
+                move |error| match error {
+                    Error::PeerDied { .. } => news.lock().unwrap().death(&me),
+                    Error::PeerRestarted { generation } => {
+                        news.lock().unwrap().successor(&me, generation);
+                    }
+                    e => me.ledger.fail(&format!("{e:?}")),
+                }
+            });
+        if how == How::ListenerAtLeastOnce {
+            listener = listener.at_least_once();
+        }
+        me.is_at(IN_CALL);
+        let ended = listener.start().and_then(|listener| listener.join());
+        me.ledger.fail(&format!("the listener ended: {ended:?}"));
+    }
+}
+
+fn sent_in_place(sender: &mut Sender<[u8]>, bytes: &[u8]) -> bool {
+    let Ok(mut loan) = sender.loan(bytes.len()) else {
+        return false;
+    };
+    loan.put(0, bytes).unwrap();
+    loan.commit(bytes.len()).unwrap();
+    true
+}
+
+/// What a receiver was told of its peers.
+#[derive(Default)]
+struct News {
+    is_dead: bool,
+    generation: u32,
+}
+
+impl News {
+    fn message(&self, of: &Victim) {
+        if self.is_dead {
+            of.ledger.fail("a message of a sender whose death was told");
+        }
+    }
+
+    fn death(&mut self, of: &Victim) {
+        of.was_told();
+        if std::mem::replace(&mut self.is_dead, true) {
+            of.ledger.fail("a death was told twice");
+        }
+    }
+
+    fn successor(&mut self, of: &Victim, generation: u32) {
+        if !std::mem::replace(&mut self.is_dead, false) {
+            of.ledger.fail("a successor without a death");
+        }
+        if std::mem::replace(&mut self.generation, generation) >= generation {
+            of.ledger.fail("an earlier successor");
+        }
+    }
+}
+
+fn options(domain: &str) -> ChannelOptions<[u8]> {
+    Channel::options().domain(domain).capacity(CAPACITY)
+}
+
+/// In a fork: holds an end until it is killed.
+fn victim(words: &[&str]) {
+    let [role, domain, path, incarnation, end, how] = words else {
+        panic!("{words:?}");
+    };
+    let victim = Victim {
+        ledger: Ledger::open(path),
+        which: if *role == "sender" { SENDER } else { RECEIVER },
+        incarnation: incarnation.parse().unwrap(),
+    };
+    victim.is_at(ATTACHING);
+    let channel = match *end {
+        "Host" => options(domain).create("c"),
+        // The first one may be there before the channel.
+        _ => options(domain).open_timeout("c", LONG),
+    };
+    let (sender, receiver) = match channel {
+        Ok(channel) => channel.split(),
+        Err(e) => victim.ledger.fail(&format!("{words:?}: {e:?}")),
+    };
+    victim.is_at(AT_WORK);
+    match victim.which {
+        SENDER => victim.send(sender),
+        _ => {
+            let how = How::ALL.into_iter().find(|h| format!("{h:?}") == *how);
+            victim.receive_all(how.unwrap(), receiver);
+        }
+    }
+}
+
+// ---- Their killer.
+
+/// Waits for what is a matter of microseconds.
+#[track_caller]
+fn soon(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "this never came to be");
+        std::thread::sleep(Duration::from_micros(10));
+    }
+}
+
+/// What all the torture came to.
+#[derive(Default)]
+struct Outcome {
+    /// How many kills there were, by what was killed.
+    kills: BTreeMap<(&'static str, String), u64>,
+    /// From a kill to the other end's hearing of it, where no successor told it.
+    noticed: Times,
+    /// From a kill to the next message that was received.
+    still: Times,
+}
+
+/// A channel, and one process after the other at each of its ends.
+struct Torture<'a> {
+    how: How,
+    domain: &'a str,
+    /// Which end is the sender's, and which the receiver's.
+    ends: [End; 2],
+    server: ForkServer,
+    ledger: Ledger,
+    forks: [Option<Fork>; 2],
+    /// How many there were of each.
+    incarnations: [u64; 2],
+    outcome: &'a mut Outcome,
+}
+
+impl Torture<'_> {
+    /// Starts the next process of an end.
+    fn start(&mut self, which: usize) {
+        let line = format!(
+            "{} {} {} {} {:?} {:?}",
+            ["sender", "receiver"][which],
+            self.domain,
+            self.ledger.0.path(),
+            self.incarnations[which],
+            self.ends[which],
+            self.how
+        );
+        self.forks[which] = Some(self.server.fork(&line));
+        self.incarnations[which] += 1;
+    }
+
+    /// What the present process of an end is at; 0 if it did not begin yet.
+    fn at(&self, which: usize) -> u64 {
+        let word = self.ledger.own(AT[which]).load(Acquire);
+        let is_of_present = word >> 8 == self.incarnations[which] - 1;
+        if is_of_present { word & 0xff } else { 0 }
+    }
+
+    /// Waits for what is a matter of microseconds, or somebody's finding something wrong.
+    #[track_caller]
+    fn soon(&self, condition: impl Fn() -> bool) {
+        soon(|| condition() || self.ledger.is_wrong());
+        assert!(!self.ledger.is_wrong(), "one of them found something wrong");
+    }
+
+    /// Kills the process of an end.
+    fn kill(&mut self, which: usize) {
+        let fork = self.forks[which].take().unwrap();
+        let (is_asleep, at) = (fork.is_asleep(), self.at(which));
+        self.server.kill(fork);
+        let call = match self.how {
+            _ if which == SENDER => "`send`",
+            How::Recv => "`recv`",
+            How::RecvMany => "`recv_many`",
+            How::RecvRef => "`recv_ref`",
+            How::Listener => "a listener",
+            How::ListenerAtLeastOnce => "a listener with `at_least_once`",
+        };
+        let (fault, what) = match at {
+            0 => ("kill-channel", "of a process about to attach".to_string()),
+            // Its predecessor was killed, too.
+            ATTACHING => (
+                "double",
+                "of a successor while it took an end over".to_string(),
+            ),
+            IN_CALL if is_asleep => ("kill-channel", format!("of a process asleep in {call}")),
+            IN_CALL => ("kill-channel", format!("of a process in {call}")),
+            _ => (
+                "kill-channel",
+                format!("of a process between two messages of {call}"),
+            ),
+        };
+        *self.outcome.kills.entry((fault, what)).or_default() += 1;
+    }
+
+    /// Kills an end at some moment, and starts its successor.
+    fn step(&mut self, step: usize, random: &mut Random) {
+        let which = random.below(2) as usize;
+        let other = 1 - which;
+        let is_slow = self.ledger.own(SLOW);
+        is_slow.store(random.below(NOBODY + 1), Release);
+        // While it attaches, or in the middle of its work.
+        if random.below(4) == 0 {
+            // That takes tens of microseconds, so it is not slept through.
+            let start = Instant::now();
+            while self.at(which) == 0 {
+                assert!(start.elapsed() < LONG, "it never began");
+            }
+            let moment = Instant::now() + random.micros(200);
+            while Instant::now() < moment {}
+        } else {
+            self.soon(|| self.at(which) > ATTACHING);
+            std::thread::sleep(random.micros(1_000));
+        }
+        let is_told = step % 50 == 49 && self.at(other) > ATTACHING;
+        if is_told {
+            is_slow.store(NOBODY, Release);
+        }
+        self.ledger.own(TOLD[other]).store(0, Release);
+        let killed = now();
+        self.kill(which);
+        if is_told {
+            // Nobody comes before the other one has heard of it.
+            self.soon(|| self.ledger.own(TOLD[other]).load(Acquire) > 0);
+            let told = self.ledger.own(TOLD[other]).load(Acquire);
+            self.outcome.noticed.note(told - killed);
+        }
+        self.start(which);
+        if step % 8 == 7 {
+            // No later kill may hide that somebody hangs.
+            let before = self.ledger.received();
+            self.soon(|| self.ledger.received() > before);
+            if !is_told {
+                self.outcome.still.note(now() - killed);
+            }
+        }
+    }
+}
+
+/// Kills the ends of one channel `kills` times.
+fn torture(how: How, ends: [End; 2], kills: usize, outcome: &mut Outcome) {
+    let domain = Domain::new(&format!("torture-{how:?}-{:?}", ends[SENDER]));
+    let mut random = Random::printed();
+    let mut torture = Torture {
+        how,
+        domain: domain.name(),
+        ends,
+        server: ForkServer::start(),
+        ledger: Ledger::new(&domain, kills + 2),
+        forks: [None, None],
+        incarnations: [0; 2],
+        outcome,
+    };
+    torture.start(SENDER);
+    torture.start(RECEIVER);
+    for step in 0..kills - 2 {
+        torture.step(step, &mut random);
+    }
+    torture.kill(SENDER);
+    torture.kill(RECEIVER);
+    let [senders, receivers] = torture.incarnations;
+    let Torture { ledger, server, .. } = torture;
+    server.finish();
+    assert!(!ledger.is_wrong(), "one of them found something wrong");
+    // What is left follows.
+    let host = options(domain.name()).create("c").unwrap();
+    let guest = options(domain.name()).open("c").unwrap();
+    let (mut last, other) = match ends[RECEIVER] {
+        End::Host => (host, guest),
+        End::Guest => (guest, host),
+    };
+    drain(&ledger, how, &mut last, receivers);
+    let sent = ledger.close(how, senders, receivers);
+    drop((last, other));
+    let (received, lost, again) = (ledger.received(), ledger.lost(), ledger.again());
+    eprintln!(
+        "{kills} kills, {sent} sent, {received} received, {lost} lost in work, {again} again"
+    );
+    assert!(received > 3 * kills as u64, "there was no traffic");
+}
+
+/// Receives what is left, as the receiver `me`.
+fn drain(ledger: &Ledger, how: How, last: &mut Channel<[u8]>, me: u64) {
+    loop {
+        let outcome = if how == How::RecvRef {
+            last.try_recv_ref()
+                .map(|m| (m.get().unwrap(), Some(m.redelivered())))
+        } else {
+            last.try_recv().map(|m| (m, None))
+        };
+        match outcome {
+            Ok((bytes, redelivered)) => ledger.receive(me, how, &bytes, redelivered).unwrap(),
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Recv(
+                RecvError::PeerDied { .. } | RecvError::PeerRestarted { .. },
+            )) => {}
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+}
+
+#[test]
+fn ends_killed_at_any_moment_lose_nothing() {
+    let mut outcome = Outcome::default();
+    let kills = scale(60, 1_000, 100_000);
+    for how in How::ALL {
+        torture(how, [End::Host, End::Guest], kills, &mut outcome);
+        torture(how, [End::Guest, End::Host], kills, &mut outcome);
+    }
+    for ((fault, what), count) in &outcome.kills {
+        tally(fault, &format!("kills {what}"), *count);
+    }
+    let told = "from a kill to its being told at the other end, unsupervised";
+    eprintln!("{}", outcome.noticed.told(told));
+    let still = "from a kill to the next message received";
+    eprintln!("{}", outcome.still.told(still));
+}
+
+// ---- Several want the end of a dead one.
+
+/// What each of the takers came to, behind the word that lets them go.
+const GO: usize = 5;
+const CAME_TO: usize = 6;
+const WON: u64 = 1;
+const REFUSED: u64 = 2;
+
+/// In a fork: is one of those who want an end, all at once. Whoever gets it keeps it.
+fn take(words: &[&str]) {
+    let [_, domain, path, round, me, end] = words else {
+        panic!("{words:?}");
+    };
+    let ledger = Ledger::open(path);
+    let (round, me): (u64, usize) = (round.parse().unwrap(), me.parse().unwrap());
+    let came_to = ledger.own(CAME_TO + me);
+    came_to.store(0, Release);
+    ledger.own(AT[0]).fetch_add(1, AcqRel);
+    while ledger.own(GO).load(Acquire) != round {
+        std::hint::spin_loop();
+    }
+    let outcome = match *end {
+        "Host" => options(domain).create("c"),
+        _ => options(domain).open("c"),
+    };
+    // Whose it is, where the error says that.
+    let word = match &outcome {
+        Ok(_) => WON,
+        Err(Error::AlreadyExists { .. }) if *end == "Host" => REFUSED,
+        Err(Error::EndTaken { pid, .. }) if *end == "Guest" => u64::from(*pid) << 32 | REFUSED,
+        Err(e) => ledger.fail(&format!("{words:?}: {e:?}")),
+    };
+    came_to.store(word, Release);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// One channel whose other end we hold.
+struct Race<'a> {
+    domain: &'a Domain,
+    end: End,
+    server: ForkServer,
+    ledger: Ledger,
+    round: u64,
+}
+
+impl Race<'_> {
+    /// Starts so many takers, and waits until all are about to begin.
+    fn line_up(&mut self, count: usize) -> Vec<Fork> {
+        self.round += 1;
+        let lined_up = self.ledger.own(AT[0]);
+        lined_up.store(0, Release);
+        let (domain, path) = (self.domain.name(), self.ledger.0.path());
+        let takers = (0..count)
+            .map(|me| {
+                let line = format!("taker {domain} {path} {} {me} {:?}", self.round, self.end);
+                self.server.fork(&line)
+            })
+            .collect();
+        soon(|| lined_up.load(Acquire) == count as u64);
+        takers
+    }
+
+    fn go(&self) {
+        self.ledger.own(GO).store(self.round, Release);
+    }
+
+    /// What a taker came to, and if it was refused, who has the end, where the error says that.
+    fn came_to(&self, me: usize) -> (u64, u32) {
+        let word = self.ledger.own(CAME_TO + me);
+        soon(|| word.load(Acquire) != 0 || self.ledger.is_wrong());
+        assert!(!self.ledger.is_wrong(), "a taker found something wrong");
+        let word = word.load(Acquire);
+        (word & 0xff, (word >> 32) as u32)
+    }
+
+    /// One taker, which must get the end.
+    fn sole(&mut self) -> Fork {
+        let fork = self.line_up(1).remove(0);
+        self.go();
+        assert_eq!(self.came_to(0).0, WON, "the end of a dead one is taken");
+        fork
+    }
+}
+
+/// Two at least, and now and then one more, which is killed while it takes the end, or after.
+fn race(end: End) {
+    let domain = Domain::new(&format!("race-{end:?}"));
+    let mut random = Random::printed();
+    let rounds = scale(40, 1_000, 50_000);
+    let mut race = Race {
+        domain: &domain,
+        end,
+        server: ForkServer::start(),
+        ledger: Ledger::new(&domain, 0),
+        round: 0,
+    };
+    // The host makes the channel, so a guest can only come later.
+    let make = || options(domain.name()).create("c").unwrap();
+    let host = (end == End::Guest).then(make);
+    let mut holder = race.sole();
+    let mut ours = host.unwrap_or_else(|| options(domain.name()).open("c").unwrap());
+    let (mut killed, mut orphaned, mut sent) = (0, 0, 0);
+    for _ in 0..rounds {
+        // What was sent outlives all of them.
+        let id = Id {
+            sender: 0,
+            number: sent,
+        };
+        sent += u64::from(ours.try_send(message(id)).is_ok());
+        let with_a_third = random.below(2) == 0;
+        let mut takers = race.line_up(if with_a_third { 3 } else { 2 });
+        race.server.kill(holder);
+        race.go();
+        let third = takers.get(2).map(Fork::pid);
+        if with_a_third {
+            let moment = Instant::now() + random.micros(1_000);
+            while Instant::now() < moment {}
+            race.server.kill(takers.remove(2));
+            killed += 1;
+        }
+        let came_to = [race.came_to(0), race.came_to(1)];
+        let winners = came_to.iter().filter(|(what, _)| *what == WON).count();
+        let winner = came_to.iter().position(|(what, _)| *what == WON);
+        match winner {
+            Some(winner) => {
+                assert_eq!(winners, 1, "an end has two holders");
+                let pid = takers[winner].pid();
+                assert_eq!(ours.peer(), PeerState::Alive { pid });
+                let (_, refused_by) = came_to[1 - winner];
+                assert!(
+                    end == End::Host || refused_by == pid || Some(refused_by) == third,
+                    "it is {pid}'s, not {refused_by}'s"
+                );
+                holder = takers.remove(winner);
+            }
+            // The third one had it, and died.
+            None => {
+                assert!(
+                    with_a_third,
+                    "nobody got the end of a dead one: {came_to:?}"
+                );
+                assert!(
+                    came_to
+                        .iter()
+                        .all(|(_, pid)| end == End::Host || Some(*pid) == third)
+                );
+                orphaned += 1;
+                holder = race.sole();
+            }
+        }
+        takers.into_iter().for_each(|taker| race.server.kill(taker));
+    }
+    race.server.kill(holder);
+    race.server.finish();
+    let mut theirs = match end {
+        End::Host => options(domain.name()).create("c").unwrap(),
+        End::Guest => options(domain.name()).open("c").unwrap(),
+    };
+    let expected = (0..sent).map(|number| message(Id { sender: 0, number }));
+    assert!(theirs.try_iter().eq(expected));
+    eprintln!(
+        "{rounds} races for the {end:?}'s end; {killed} with one killed, who had it {orphaned} times"
+    );
+    tally(
+        "double",
+        "races of two or three takers for the end of a dead one",
+        rounds as u64,
+    );
+    tally("double", "kills of one taker of three", killed);
+}
+
+#[test]
+fn one_of_several_takers_gets_the_end() {
+    race(End::Guest);
+    race(End::Host);
+}
