@@ -11,12 +11,13 @@ mod runtime_common;
 use ringlane::{
     Child, ChildResult, ChildSpec, Receiver, RecvError, Restart, Runtime, SendError, Sender,
 };
-use runtime_common::common::{Random, scale};
+use runtime_common::common::{Random, scale, tally};
 use runtime_common::{
     Case, children, descriptors, is_sanitized, now_ms, say, signal, threads, until,
 };
 use rustix::fs::{major, minor};
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitOptions, waitpid};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ fn keep_sending(mut sender: Sender<u64>, go_on: &AtomicBool) -> u64 {
 
 /// What came back.
 #[derive(Debug, Default)]
-struct Tally {
+struct Answers {
     acknowledged: u64,
     lost: u64,
     again: u64,
@@ -81,49 +82,49 @@ struct Tally {
 }
 
 /// Receives acknowledgements until the last one, and counts what is amiss.
-fn tally(
+fn receive_answers(
     name: &str,
     receiver: &mut Receiver<u64>,
     so_far: &AtomicUsize,
     last: impl Fn() -> Option<u64>,
-) -> Tally {
-    let mut tally = Tally::default();
+) -> Answers {
+    let mut answers = Answers::default();
     let mut next = 0;
     let mut generation = 0;
     while last().is_none_or(|last| next < last) {
         match receiver.recv_timeout(Duration::from_millis(20)) {
             Ok(answer) if answer & AGAIN != 0 => {
                 let number = answer & !AGAIN;
-                tally.again += 1;
+                answers.again += 1;
                 // The last one answered, or the one after it: killed before the answer was sent.
                 assert!(
                     number + 1 == next || number == next,
                     "{name}: {number} again, {next} is next"
                 );
-                tally.acknowledged += u64::from(number == next);
+                answers.acknowledged += u64::from(number == next);
                 next = number + 1;
             }
             Ok(number) => {
                 assert!(number >= next, "{name}: {number} after {next}");
-                tally.lost += number - next;
-                tally.acknowledged += 1;
+                answers.lost += number - next;
+                answers.acknowledged += 1;
                 next = number + 1;
             }
             Err(ringlane::TryRecvError::Empty) => {}
-            Err(ringlane::TryRecvError::Recv(RecvError::PeerDied { .. })) => tally.died += 1,
+            Err(ringlane::TryRecvError::Recv(RecvError::PeerDied { .. })) => answers.died += 1,
             Err(ringlane::TryRecvError::Recv(RecvError::PeerRestarted { generation: now })) => {
                 assert!(
                     now > generation,
                     "{name}: generation {now} after {generation}"
                 );
                 generation = now;
-                tally.restarted += 1;
+                answers.restarted += 1;
             }
             Err(other) => panic!("{name}: {other:?}"),
         }
-        so_far.store(tally.acknowledged as usize, Ordering::Relaxed);
+        so_far.store(answers.acknowledged as usize, Ordering::Relaxed);
     }
-    tally
+    answers
 }
 
 /// What a leak would raise.
@@ -242,7 +243,7 @@ fn crashes_under_load(case: &Case) {
                 usize::MAX => None,
                 count => Some(count as u64),
             };
-            receiving.push(scope.spawn(move || tally(name, &mut receiver, count, last)));
+            receiving.push(scope.spawn(move || receive_answers(name, &mut receiver, count, last)));
         }
         let settled = || {
             // Both work, and nothing of the killed is left.
@@ -297,22 +298,36 @@ fn crashes_under_load(case: &Case) {
             .map(|thread| thread.join().unwrap())
             .collect::<Vec<_>>()
     });
-    for (at, tally) in tallies.iter().enumerate() {
+    for (at, answers) in tallies.iter().enumerate() {
         let (name, kills) = (CHILDREN[at], kills[at]);
         let total = sent[at].load(Ordering::Acquire) as u64;
-        say(format!("# {name}: {kills} kills, {total} sent, {tally:?}"));
-        assert_eq!(tally.acknowledged + tally.lost, total, "{name}");
+        say(format!(
+            "# {name}: {kills} kills, {total} sent, {answers:?}"
+        ));
+        assert_eq!(answers.acknowledged + answers.lost, total, "{name}");
         if name == "once" {
-            assert!(tally.lost <= kills && tally.again == 0, "{name}: {tally:?}");
+            assert!(
+                answers.lost <= kills && answers.again == 0,
+                "{name}: {answers:?}"
+            );
         } else {
-            assert!(tally.lost == 0 && tally.again <= kills, "{name}: {tally:?}");
+            assert!(
+                answers.lost == 0 && answers.again <= kills,
+                "{name}: {answers:?}"
+            );
         }
         // One that was killed before it attached was never met.
-        assert!(tally.died <= kills && tally.restarted <= kills);
+        assert!(answers.died <= kills && answers.restarted <= kills);
         let status = &runtime.children()[at];
         assert_eq!(u64::from(status.restarts), kills);
         assert_eq!(status.generation, status.restarts + 1);
     }
     runtime.shutdown().unwrap();
     assert_eq!(children(), [0; 0]);
+    // Nor a zombie.
+    assert!(matches!(
+        waitpid(None, WaitOptions::NOHANG),
+        Err(Errno::CHILD)
+    ));
+    tally("leak", "crash-restart cycles under load", cycles as u64);
 }

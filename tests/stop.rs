@@ -6,7 +6,7 @@
 mod runtime_common;
 
 use ringlane::{Channel, Child, ChildResult, ChildSpec, Error, RecvError, Restart, Runtime};
-use runtime_common::common::{Random, scale};
+use runtime_common::common::{Random, scale, tally};
 use runtime_common::puppet::{ask, ignore_sigterm, line, puppet, up};
 use runtime_common::{
     BY_WORD, Case, children, is_alive, now_ms, say, signal, state, until, wait_to_go_on,
@@ -346,6 +346,11 @@ fn a_stop_wins_over_a_restart(case: &Case) {
         });
     }
     assert_eq!(children(), [0; 0]);
+    tally(
+        "double",
+        "stops that raced a restart or a crash",
+        rounds as u64,
+    );
 }
 
 fn random_of(case: &Case) -> Random {
@@ -359,7 +364,8 @@ fn random_of(case: &Case) -> Random {
 
 fn a_shutdown_wins_over_a_restart(case: &Case) {
     let mut random = random_of(case);
-    for round in 0..scale(40, 300, 3_000) {
+    let rounds = scale(40, 300, 3_000);
+    for round in 0..rounds {
         let exits = Exits::default();
         let theirs = exits.clone();
         let runtime = Runtime::builder(&case.domain)
@@ -388,6 +394,11 @@ fn a_shutdown_wins_over_a_restart(case: &Case) {
         }
         assert!(!case.directory().exists(), "round {round}");
     }
+    tally(
+        "double",
+        "shutdowns that raced a restart or a crash",
+        rounds as u64,
+    );
 }
 
 fn a_stop_is_not_overruled(case: &Case) {
@@ -989,7 +1000,8 @@ fn a_main_killed_at_any_moment_is_followed(case: &Case) {
         }
     }
     let mut random = random_of(case);
-    for round in 0..scale(60, 300, 3_000) {
+    let rounds = scale(60, 300, 3_000);
+    for round in 0..rounds {
         if std::env::var_os("RINGLANE_CHILD").is_none() {
             let mut main = case.start(&["main"]);
             assert_eq!(main.line(), "begun");
@@ -1010,6 +1022,8 @@ fn a_main_killed_at_any_moment_is_followed(case: &Case) {
         drop(Runtime::builder(&case.domain).start().unwrap());
         !case.directory().exists()
     });
+    let what = "kills of a main as it starts, restarts a child or shuts down";
+    tally("double", what, rounds as u64);
 }
 
 /// Has the puppet say something, past what earlier ones said.

@@ -7,7 +7,7 @@
 mod common;
 
 use common::stores::{self, fill, version_of};
-use common::{Domain, Process, Random, Shared, Word, play, say, scale, until};
+use common::{Domain, Process, Random, Shared, Word, play, say, scale, tally, until};
 use ringlane::Store;
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
@@ -363,7 +363,7 @@ fn kill_writers(wanted: u64) {
     };
     let mut random = Random::printed();
     let begin = Instant::now();
-    let (mut kills, mut early, mut stops, mut next_look) = (0, 0, 0, 50);
+    let (mut kills, mut early, mut reader_kills, mut stops, mut next_look) = (0, 0, 0, 0, 50);
     while kills < wanted {
         let first = random.below(WRITERS as u64) as usize;
         let is_ready = |i: &usize| test.word(*i, READY).load(Acquire) > writers[*i].ready;
@@ -379,6 +379,7 @@ fn kill_writers(wanted: u64) {
                 let reader = &mut readers[random.below(2) as usize];
                 reader.kill();
                 reader.start();
+                reader_kills += 1;
                 continue;
             }
             2 => {
@@ -425,6 +426,16 @@ fn kill_writers(wanted: u64) {
         stats.keys,
     );
     assert!(acknowledged > kills, "the writers did not get to write");
+    tally("kill-store", "kills of a writer at work", kills - early);
+    // Each follows one that was killed, perhaps with a change half done.
+    tally(
+        "double",
+        "kills of a writer of the store before it was ready",
+        early,
+    );
+    tally("kill-store", "kills of a reader", reader_kills);
+    let what = "changes that a killed writer left half done, and another finished";
+    tally("kill-store", what, stats.recoveries);
     test.store.remove().unwrap();
 }
 
@@ -456,7 +467,8 @@ fn who_is_killed_while_it_waits_for_the_lock_takes_nothing_along() {
     store.set("key", &0u64).unwrap();
     let mut random = Random::printed();
     let mut held = 0;
-    for _ in 0..scale(20, 300, 30_000) {
+    let rounds = scale(20, 300, 30_000) as u64;
+    for _ in 0..rounds {
         let mut holder = holder(&domain);
         let mut waiters: Vec<_> = (0..3)
             .map(|_| stores::actor_with(domain.name(), "s"))
@@ -481,6 +493,11 @@ fn who_is_killed_while_it_waits_for_the_lock_takes_nothing_along() {
     }
     store.verify().unwrap();
     store.remove().unwrap();
+    tally(
+        "kill-store",
+        "kills of a process that waits for the lock",
+        2 * rounds,
+    );
 }
 
 #[test]
@@ -527,6 +544,11 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
     assert_eq!(store.stats().recoveries, 0);
     eprintln!("after a kill the next writer went on within {longest:?}");
     store.remove().unwrap();
+    tally(
+        "kill-store",
+        "kills of the holder of the lock",
+        rounds as u64,
+    );
 }
 
 #[test]
@@ -535,7 +557,8 @@ fn a_watcher_that_is_killed_takes_nothing_along() {
     let store = stores::options(domain.name()).create("s").unwrap();
     let mut random = Random::printed();
     let mut staying = store.watch::<u64>("key").unwrap();
-    for i in 1..=scale(30, 500, 50_000) as u64 {
+    let rounds = scale(30, 500, 50_000) as u64;
+    for i in 1..=rounds {
         let mut watchers = [0, 1].map(|_| Process::start("watcher", &[domain.name()]));
         for watcher in &mut watchers {
             assert_eq!(watcher.line(), "watching");
@@ -548,4 +571,5 @@ fn a_watcher_that_is_killed_takes_nothing_along() {
     }
     store.verify().unwrap();
     store.remove().unwrap();
+    tally("kill-store", "kills of a watcher", 2 * rounds);
 }
