@@ -48,12 +48,14 @@ pub(crate) enum Refusal {
 impl Producer {
     /// Begins where the last producer stopped: at the first zero header.
     pub(crate) fn attach(ring: Ring, me: Incarnation) -> Result<Self, Corrupt> {
-        let head = ring.load_head()?;
+        let walk = ring.walk()?;
+        // The walk's own: the consumer may move it meanwhile, and a second look find nothing behind.
+        let head = walk.start;
         let mut position = head;
         if without(Step::Walk) {
             position = ring.header().producer.tail.load(Relaxed);
         } else {
-            for record in ring.walk()? {
+            for record in walk {
                 position = record?.end();
             }
         }
