@@ -95,8 +95,7 @@ pub fn remove_domain(name: &str) -> Result<()> {
     }
     // The roster last: should we be killed, what is left is a domain like any other.
     for segment in &segments {
-        segment.unlink(directory);
+        segment.unlink(directory)?;
     }
-    abandoned.retire();
-    Ok(())
+    abandoned.retire()
 }

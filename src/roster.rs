@@ -77,7 +77,8 @@ pub(crate) fn join_at(place: &Place, create: bool) -> Result<Arc<Roster>> {
         .and_then(|(_, roster)| roster.upgrade());
     // A fork inherits the table, but nothing in it is its own. A roster whose file was removed by
     // hand is of no use to newcomers.
-    if let Some(roster) = mine.filter(|r| !r.forked() && r.segment.is_linked(&r.directory)) {
+    let is_gone = |r: &Roster| matches!(r.segment.is_linked(&r.directory), Ok(false));
+    if let Some(roster) = mine.filter(|r| !r.forked() && !is_gone(r)) {
         return Ok(roster);
     }
     let roster = Arc::new(Roster::attach(place, create)?);
@@ -252,20 +253,22 @@ impl Roster {
             return;
         }
         // Now nobody is attached, so nobody makes files.
-        if only_the_roster() && self.segment.is_linked(&self.directory) {
-            retire(&self.directory, &self.segment);
+        if only_the_roster() && matches!(self.segment.is_linked(&self.directory), Ok(true)) {
+            // Should it stay, the next one who comes finishes this.
+            let _ = retire(&self.directory, &self.segment);
         }
     }
 }
 
 /// Removes a roster of which the caller has all bytes, and its directory, where nothing else is.
-fn retire(directory: &Directory, roster: &Segment) {
+fn retire(directory: &Directory, roster: &Segment) -> Result<()> {
     directory.remove_temporaries();
     let header = roster.header::<RosterHeader>();
     // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
     header.state.store(RETIRED, Release);
-    roster.unlink(directory);
+    roster.unlink(directory)?;
     directory.remove_if_empty();
+    Ok(())
 }
 
 /// A domain in which nobody lives, and which nobody can join while this is held.
@@ -300,7 +303,7 @@ impl Abandoned {
             .map_err(|e| Error::io(taken.segment.path(), e))?;
         let inhabitant = inhabitant(&taken.segment, identity::pid_namespace());
         let is_free = locked && inhabitant.is_none() && is_the_same;
-        if is_free && taken.segment.is_linked(&taken.directory) {
+        if is_free && taken.segment.is_linked(&taken.directory)? {
             return Ok(taken);
         }
         Err(Error::DomainInUse {
@@ -318,8 +321,8 @@ impl Abandoned {
     }
 
     /// Removes roster and directory, where nothing else is left.
-    pub(crate) fn retire(&self) {
-        retire(&self.directory, &self.segment);
+    pub(crate) fn retire(&self) -> Result<()> {
+        retire(&self.directory, &self.segment)
     }
 }
 
@@ -427,7 +430,7 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
             }
             sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
         }
-        if header.state.load(Acquire) == RETIRED && !segment.is_linked(directory) {
+        if header.state.load(Acquire) == RETIRED && !segment.is_linked(directory)? {
             return Ok(None);
         }
         let is_taken = |slot| is_of_somebody(slot, pid_namespace);
@@ -455,7 +458,7 @@ fn may_be_taken(slot: &Slot, roster: &Segment, pid_namespace: u64) -> bool {
 /// Whoever retired the roster was killed before it could unlink it.
 fn finish_retirement(directory: &Directory, segment: &Segment, token: &OwnedFd) {
     if matches!(sys::lock_all(token.as_fd(), SLOTS as u64), Ok(true)) {
-        segment.unlink(directory);
+        let _ = segment.unlink(directory);
     } else {
         // Another joiner has a byte for the same reason, perhaps without a processor at the moment.
         std::thread::sleep(Duration::from_millis(1));

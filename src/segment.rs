@@ -312,16 +312,23 @@ impl Segment {
             .map_err(|e| Error::io(&self.path, e))
     }
 
-    /// Whether our file is still the one of that name.
-    pub(crate) fn is_linked(&self, directory: &Directory) -> bool {
-        rustix::fs::statat(directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.inode)
+    /// Whether our file is still the one of that name. An error says neither.
+    pub(crate) fn is_linked(&self, directory: &Directory) -> Result<bool> {
+        match rustix::fs::statat(directory, &*self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.inode),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(Error::io(&self.path, e)),
+        }
     }
 
     /// Removes the name, if it still names our file.
-    pub(crate) fn unlink(&self, directory: &Directory) {
-        if self.is_linked(directory) {
-            let _ = rustix::fs::unlinkat(directory, &*self.name, AtFlags::empty());
+    pub(crate) fn unlink(&self, directory: &Directory) -> Result<()> {
+        if !self.is_linked(directory)? {
+            return Ok(());
+        }
+        match rustix::fs::unlinkat(directory, &*self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::io(&self.path, e)),
         }
     }
 }

@@ -267,7 +267,7 @@ impl<T: Message + ?Sized> Sender<T> {
         if dead {
             return Err(Failure::PeerDied(attachment.peer_pid(role.epoch)));
         }
-        if !role.is_held() && !attachment.is_linked() {
+        if !role.is_held() && attachment.is_unlinked() {
             // Nobody can come any more: the channel has no name.
             return Err(Failure::Closed);
         }

@@ -157,7 +157,7 @@ impl Reader<'_> {
         if self.roster.as_ref().is_some_and(|roster| roster.id() == id) {
             return Some(Judges::Roster);
         }
-        if !segment.is_linked(self.directory) {
+        if matches!(segment.is_linked(self.directory), Ok(false)) {
             return None;
         }
         if self.roster.is_none() {

@@ -287,7 +287,7 @@ fn check_specs(specs: &[ChildSpec]) -> Result<()> {
 fn sweep(roster: &Roster) {
     for name in roster.directory().channels().unwrap_or_default() {
         if let Ok(segment) = Segment::open(roster.directory(), &format!("{name}{CHANNEL}"), None) {
-            crate::channel::attachment::sweep(&segment, roster);
+            let _ = crate::channel::attachment::sweep(&segment, roster);
         }
     }
 }

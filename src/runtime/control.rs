@@ -166,8 +166,12 @@ impl Drop for Control {
     fn drop(&mut self) {
         let Some(claimed) = self.claimed else { return };
         if !self.roster.forked() {
-            self.segment.unlink(self.roster.directory());
-            role::give_up(&self.header().prologue.host, claimed.role, State::Closed);
+            let state = match self.segment.unlink(self.roster.directory()) {
+                Ok(()) => State::Closed,
+                // For whoever starts the domain next to remove.
+                Err(_) => State::Free,
+            };
+            role::give_up(&self.header().prologue.host, claimed.role, state);
         }
     }
 }
@@ -181,11 +185,16 @@ fn remove_dead(old: &Segment, roster: &Roster) -> Result<()> {
         });
     }
     match role::claim_to_sweep(&prologue.host, roster) {
-        Ok(claimed) => {
-            old.unlink(roster.directory());
-            role::give_up(&prologue.host, claimed.role, State::Closed);
-            Ok(())
-        }
+        Ok(claimed) => match old.unlink(roster.directory()) {
+            Ok(()) => {
+                role::give_up(&prologue.host, claimed.role, State::Closed);
+                Ok(())
+            }
+            Err(e) => {
+                role::restore(&prologue.host, claimed);
+                Err(e)
+            }
+        },
         Err(Denied::Held(holder)) => Err(Error::DomainTaken {
             domain: roster.directory().name().to_string(),
             pid: roster.pid_of(holder),

@@ -266,8 +266,7 @@ impl Attachment {
             return Err(Error::Forked);
         }
         let roster = self.roster.as_ref().ok_or(Error::ReadOnly)?;
-        self.segment.unlink(roster.directory());
-        Ok(())
+        self.segment.unlink(roster.directory())
     }
 
     #[cold]

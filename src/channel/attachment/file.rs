@@ -81,24 +81,30 @@ pub(super) fn write_stamp(segment: &Segment, name: &str, stamp: &TypeStamp) -> R
 }
 
 /// Removes a channel that no living process holds. `false` if one does.
-pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> bool {
+pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> Result<bool> {
     let prologue = segment.header::<Prologue>();
     if prologue.roster.load(Relaxed) != roster.id() {
-        return false;
+        return Ok(false);
     }
     // CLOSED is final, so it need not be claimed.
     let closed = |word| Role::load(word).state == State::Closed;
     let host = match role::claim_to_sweep(&prologue.host, roster) {
         Ok(claimed) => Some(claimed),
         Err(_) if closed(&prologue.host) => None,
-        Err(_) => return false,
+        Err(_) => return Ok(false),
     };
-    if role::claim_to_sweep(&prologue.guest, roster).is_ok() || closed(&prologue.guest) {
-        segment.unlink(roster.directory());
-        return true;
+    let guest = role::claim_to_sweep(&prologue.guest, roster).ok();
+    let swept = if guest.is_some() || closed(&prologue.guest) {
+        segment.unlink(roster.directory()).map(|()| true)
+    } else {
+        Ok(false)
+    };
+    if !matches!(swept, Ok(true)) {
+        for (word, claimed) in [(&prologue.guest, guest), (&prologue.host, host)] {
+            if let Some(claimed) = claimed {
+                role::restore(word, claimed);
+            }
+        }
     }
-    if let Some(claimed) = host {
-        role::restore(&prologue.host, claimed);
-    }
-    false
+    swept
 }

@@ -81,7 +81,7 @@ impl Attachment {
                 // What is there is of no use. If nobody alive holds it, it goes.
                 Err(e @ (Error::Layout { .. } | Error::Corrupt { .. })) => {
                     match Segment::open(directory, &file, None) {
-                        Ok(old) if sweep(&old, roster) => continue,
+                        Ok(old) if sweep(&old, roster)? => continue,
                         _ => return Err(e),
                     }
                 }
@@ -89,7 +89,7 @@ impl Attachment {
             };
             if let Err(e) = check_stamp(&segment, name, stamp) {
                 // Another type: replaced if nobody alive holds it.
-                if sweep(&segment, roster) {
+                if sweep(&segment, roster)? {
                     continue;
                 }
                 return Err(e);
@@ -100,15 +100,22 @@ impl Attachment {
                 Err(Denied::Held(_)) => return Err(already_exists()),
                 Err(Denied::Gone) => {
                     // Closed, or just being removed; a living guest may still be draining it.
-                    if !sweep(&segment, roster) {
+                    if !sweep(&segment, roster)? {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                     continue;
                 }
             };
-            if !segment.is_linked(directory) {
-                role::give_up(host, claimed.role, State::Closed);
-                continue;
+            match segment.is_linked(directory) {
+                Ok(true) => {}
+                Ok(false) => {
+                    role::give_up(host, claimed.role, State::Closed);
+                    continue;
+                }
+                Err(e) => {
+                    role::restore(host, claimed);
+                    return Err(e);
+                }
             }
             if let Err(e) = stamp.map_or(Ok(()), |stamp| write_stamp(&segment, name, stamp)) {
                 role::restore(host, claimed);
@@ -149,13 +156,15 @@ impl Attachment {
                         pid,
                     });
                 }
-                Err(Denied::Gone) if segment.is_linked(roster.directory()) => {
+                Err(Denied::Gone) if segment.is_linked(roster.directory())? => {
                     return Err(not_found());
                 }
                 Err(Denied::Gone) => continue,
             };
-            if !segment.is_linked(roster.directory()) {
+            let linked = segment.is_linked(roster.directory());
+            if !matches!(linked, Ok(true)) {
                 role::restore(guest, claimed);
+                linked?;
                 continue;
             }
             let attachment = Attachment::new(roster, name, segment, capacity, End::Guest, claimed);
@@ -335,9 +344,9 @@ impl Attachment {
         (role, false)
     }
 
-    /// Whether anybody could still find the channel by its name.
-    pub(crate) fn is_linked(&self) -> bool {
-        self.segment.is_linked(self.roster.directory())
+    /// Whether nobody could find the channel by its name any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        matches!(self.segment.is_linked(self.roster.directory()), Ok(false))
     }
 
     /// Whether a barrier of ours reaches whoever holds the other end.
@@ -385,9 +394,10 @@ impl Attachment {
         self.incoming().header().consumer.mode.store(0, Relaxed);
     }
 
-    /// Removes the channel's name; those who hold its ends go on.
+    /// Removes the channel's name; those who hold its ends go on. Should it stay, whoever creates
+    /// the channel again removes it.
     pub(crate) fn unlink(&self) {
-        self.segment.unlink(self.roster.directory());
+        let _ = self.segment.unlink(self.roster.directory());
     }
 
     /// Closes the guest's end of a channel whose guest will not come again.

@@ -172,7 +172,7 @@ impl<T: Message + ?Sized> Receiver<T> {
             RecvError::Closed
         } else if stopping {
             RecvError::Stopping
-        } else if (dead || !role.is_held()) && !attachment.is_linked() {
+        } else if (dead || !role.is_held()) && attachment.is_unlinked() {
             // Nobody can come any more: the channel has no name.
             RecvError::Closed
         } else {
