@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod random;
+pub mod seccomp;
 pub mod stores;
 pub mod tally;
 #[cfg(target_arch = "x86_64")]
