@@ -180,9 +180,12 @@ impl Directory {
     }
 
     /// The number of the file of that name, if there is one.
-    pub(crate) fn inode(&self, name: &str) -> Option<u64> {
-        let stat = rustix::fs::statat(&self.fd, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
-        stat.ok().map(|stat| stat.st_ino)
+    pub(crate) fn inode(&self, name: &str) -> Result<Option<u64>> {
+        match rustix::fs::statat(&self.fd, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(self.path.join(name), e)),
+        }
     }
 
     /// The channels in it, sorted.

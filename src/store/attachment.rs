@@ -126,7 +126,8 @@ impl Attachment {
         file: OwnedFd,
         roster: Option<Arc<Roster>>,
     ) -> Result<Attachment> {
-        if segment.size() < (HEAP + PAGE) as u64 || size_of_file(&file) < (HEAP + PAGE) as u64 {
+        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io(segment.path(), e))?;
+        if segment.size().min(stat.st_size as u64) < (HEAP + PAGE) as u64 {
             return Err(Error::refused(
                 segment.path(),
                 "it is too small for a store",
@@ -284,6 +285,9 @@ impl Attachment {
 
     #[cold]
     pub(crate) fn corrupt(&self, flaw: Flaw) -> Error {
+        if let Some(e) = self.table.memory.take_failure() {
+            return Error::io(self.path(), e);
+        }
         let end = self.header().end.load(Relaxed).saturating_mul(8);
         if !self.segment.is_whole() && end > self.segment.size() {
             // By a limit on address space we could map less than the store may grow to.
@@ -450,24 +454,18 @@ fn join_of(place: &Place, file: &str) -> Result<Arc<Roster>> {
             Err(Error::NotFound { name }) => name,
             other => return other,
         };
-        let Ok(directory) = Directory::at(place, false) else {
-            return not_found(name);
-        };
-        let Some(inode) = directory.inode(file) else {
+        let directory = Directory::at(place, false)?;
+        let Some(inode) = directory.inode(file)? else {
             return not_found(name);
         };
         // A roster stays as long as there is a store. So if the store is there before and after,
         // there is none, and nobody can tell any more who held the store's lock.
-        if directory.inode(ROSTER).is_none() && directory.inode(file) == Some(inode) {
+        if directory.inode(ROSTER)?.is_none() && directory.inode(file)? == Some(inode) {
             let path = directory.file(file);
             return Err(Error::ForeignRoster { path });
         }
     }
     not_found(file.to_string())
-}
-
-fn size_of_file(file: &OwnedFd) -> u64 {
-    rustix::fs::fstat(file).map_or(0, |stat| stat.st_size as u64)
 }
 
 /// Makes the file; `false` if another has its name.

@@ -55,9 +55,13 @@ impl Table {
         Ok(())
     }
 
-    /// Writes are over for this store: something in it is not as any writer leaves it.
+    /// Writes are over for this store: something in it is not as any writer leaves it. Unless we
+    /// could not look.
     #[cold]
     pub(crate) fn poison(&self, flaw: Flaw) {
+        if self.memory.is_unsure() {
+            return;
+        }
         store(
             self.memory.header(store_word!(poison)),
             flaw.at.max(1),

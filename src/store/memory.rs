@@ -12,7 +12,8 @@
 use crate::layout::{HEAP, StoreHeader};
 use crate::sync::AtomicU64;
 use core::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::io;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 #[cfg(not(loom))]
 use {crate::segment::Segment, rustix::fd::OwnedFd, std::sync::Arc};
 
@@ -23,7 +24,7 @@ const HEADER: u64 = (size_of::<StoreHeader>() / size_of::<AtomicU64>()) as u64;
 /// What lies behind the words.
 pub(crate) trait Backing: Send + Sync {
     /// How many words there are by now.
-    fn len(&self) -> u64;
+    fn len(&self) -> io::Result<u64>;
     /// Makes the words `from..to` be there, if there is room.
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom>;
 }
@@ -38,6 +39,8 @@ pub(crate) struct Memory {
     words: NonNull<AtomicU64>,
     /// Words known to be there; never too many. Private to this process.
     len: AtomicUsize,
+    /// Errno of a question for the length that failed, until it was told; else 0.
+    failed: AtomicI32,
     backing: Box<dyn Backing>,
 }
 
@@ -49,15 +52,13 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     /// # Safety
-    /// The first `backing.len()` words at `words` are there, now and whenever that was asked, as
-    /// long as `backing` lives; all other references to them are to atomics. There are at least as
-    /// many as up to [`FIRST`].
+    /// The first [`FIRST`] words at `words` are there, and as many as `backing` says whenever it is
+    /// asked, as long as it lives; all other references to them are to atomics.
     pub(crate) unsafe fn new(words: NonNull<AtomicU64>, backing: Box<dyn Backing>) -> Self {
-        let len = backing.len();
-        assert!(len >= FIRST);
         Memory {
             words,
-            len: AtomicUsize::new(len as usize),
+            len: AtomicUsize::new(FIRST as usize),
+            failed: AtomicI32::new(0),
             backing,
         }
     }
@@ -85,8 +86,7 @@ impl Memory {
     #[cold]
     #[inline(never)]
     fn heap_grown(&self, at: u64, count: u64) -> Option<&[AtomicU64]> {
-        let len = self.backing.len();
-        self.len.fetch_max(len as usize, Relaxed);
+        let len = self.len();
         if at < FIRST || count > len || at > len - count {
             return None;
         }
@@ -120,9 +120,29 @@ impl Memory {
         self.backing.grow(from, to)
     }
 
-    /// Words that are there by now.
+    /// Words that are there by now; as many as were last seen if that cannot be told.
     pub(crate) fn len(&self) -> u64 {
-        self.backing.len()
+        match self.backing.len() {
+            Ok(len) => {
+                self.len.fetch_max(len as usize, Relaxed);
+                len
+            }
+            Err(e) => {
+                self.failed.store(e.raw_os_error().unwrap_or(0), Relaxed);
+                self.len.load(Relaxed) as u64
+            }
+        }
+    }
+
+    /// Whether a word that was not found may be there: the length could not be told.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.failed.load(Relaxed) != 0
+    }
+
+    /// Why, once.
+    pub(crate) fn take_failure(&self) -> Option<io::Error> {
+        let errno = self.failed.swap(0, Relaxed);
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
     }
 }
 
@@ -146,9 +166,9 @@ impl Memory {
 
 #[cfg(not(loom))]
 impl Backing for File {
-    fn len(&self) -> u64 {
-        let size = rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_size as u64);
-        size.min(self.segment.size()) / 8
+    fn len(&self) -> io::Result<u64> {
+        let size = rustix::fs::fstat(&self.file)?.st_size as u64;
+        Ok(size.min(self.segment.size()) / 8)
     }
 
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
@@ -174,12 +194,14 @@ impl OnHeap {
 
 #[cfg(all(test, loom))]
 impl Backing for OnHeap {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
     }
 
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
         let words = to - from;
-        (to <= self.len()).then_some(()).ok_or(NoRoom { words })
+        (to <= self.0.len() as u64)
+            .then_some(())
+            .ok_or(NoRoom { words })
     }
 }

@@ -97,7 +97,7 @@ impl StoreOptions {
     ///
     /// # Errors
     /// `AlreadyExists`, `BadName`, `NoSpace`, `ReadOnly`; `Refused`, `TooManyProcesses` or `Io`
-    /// from the directory.
+    /// from the directory. After `Io` the store may be there: made, and then not to be opened.
     pub fn create(self, name: &str) -> Result<Store> {
         if self.plan.access == Access::Read {
             return Err(Error::ReadOnly);
@@ -137,11 +137,15 @@ impl StoreOptions {
         domain::check_name(name)?;
         let place = &self.plan.place;
         let file = format!("{name}{STORE}");
-        let is_there = || Directory::at(place, false).is_ok_and(|d| d.inode(&file).is_some());
+        let is_there = || match Directory::at(place, false) {
+            Ok(directory) => Ok(directory.inode(&file)?.is_some()),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(e),
+        };
         // Attached, so that the directory goes when we leave if this was the last of it.
         let roster = match roster::join_at(place, false) {
             // A store that lost its roster can still be removed.
-            Err(Error::NotFound { .. }) if is_there() => roster::join_at(place, true)?,
+            Err(Error::NotFound { .. }) if is_there()? => roster::join_at(place, true)?,
             Err(Error::NotFound { .. }) => {
                 let name = name.to_string();
                 return Err(Error::NotFound { name });
