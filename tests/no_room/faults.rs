@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The errnos that calls are answered with.
@@ -109,6 +110,11 @@ fn may_fail(asked: &Question, is_child: bool, errno: i32, is_lasting: bool) -> b
     match asked.call {
         // Std's own is longer, and it panics without.
         libc::SYS_getrandom => argument[1] == 8,
+        // A thread's stack is reserved without any access; one for its signals, which Rust cannot
+        // do without, is not.
+        libc::SYS_mmap if argument[3] as u32 & ANONYMOUS != 0 => {
+            argument[2] as i32 == libc::PROT_NONE
+        }
         // A pipe, a socket, an eventfd have nothing to run out of.
         libc::SYS_read | libc::SYS_pread64 | libc::SYS_write | libc::SYS_pwrite64 => {
             // SAFETY: only asked what it is; the caller, who waits for us, has it open.
@@ -209,32 +215,36 @@ fn answer(questions: &Questions) {
     }
 }
 
-/// Puts this thread under the filter.
-fn begin() {
+/// Puts this thread under the filter. Gives the thread that answers, which ends when all that ask
+/// have.
+fn begin() -> JoinHandle<()> {
     let fd = Arc::new(AtomicI32::new(-1));
     let theirs = fd.clone();
-    std::thread::spawn(move || {
+    let answering = std::thread::spawn(move || {
         while theirs.load(SeqCst) == -1 {
             std::thread::yield_now();
         }
         answer(&Questions::of(theirs.load(SeqCst)));
     });
     ask(FREE, &fd).unwrap();
+    answering
 }
 
-/// Has `act` done to what is sent, on this thread, with calls that fail while it goes on.
+/// Has `act` done to what is sent, on this thread, with calls that fail while it goes on. Gives
+/// the thread that answers.
 fn work<S>(
     act: impl Fn(&mut S) -> Result<()>,
     orders: Receiver<S>,
     done: Sender<(S, std::thread::Result<Result<()>>)>,
-) {
-    begin();
+) -> JoinHandle<()> {
+    let answering = begin();
     for mut state in orders {
         ARMED.store(true, SeqCst);
         let outcome = catch_unwind(AssertUnwindSafe(|| act(&mut state)));
         ARMED.store(false, SeqCst);
         let _ = done.send((state, outcome));
     }
+    answering
 }
 
 /// What a process has taken of the system.
@@ -346,10 +356,10 @@ impl Bench {
         self.progress.word(SCENE).fetch_add(1, SeqCst);
         self.operations += 1;
         let also = self.also;
-        std::thread::scope(|scope| {
+        let answering = std::thread::scope(|scope| {
             let (to_worker, orders) = channel();
             let (done, from_worker) = channel();
-            scope.spawn(move || work(act, orders, done));
+            let worker = scope.spawn(move || work(act, orders, done));
             let run = |fault: Option<(usize, Errno, usize)>| {
                 let (from, errno, times) = fault.unwrap_or((0, Errno::IO, 0));
                 let state = before();
@@ -372,7 +382,10 @@ impl Bench {
                 hits
             };
             self.cases += every_case(name, &mut self.random, self.share, &self.progress, run);
+            drop(to_worker);
+            worker.join().unwrap()
         });
+        answering.join().unwrap();
     }
 
     pub fn finish(self) {

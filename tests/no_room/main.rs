@@ -5,6 +5,7 @@ mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod stores;
 
 use common::{Domain, Process, Shared, play, say, skip};
 use faults::Bench;
@@ -108,6 +109,7 @@ fn calls_fail(arguments: &[&str]) {
     let mut bench = Bench::new(Shared::open(progress));
     match *part {
         "channels" => channels::scenes(&mut bench),
+        "stores" => stores::scenes(&mut bench),
         other => panic!("{other:?}"),
     }
     bench.finish();
@@ -135,4 +137,9 @@ fn every_call_fails(part: &str) {
 #[test]
 fn every_call_of_a_channel_fails() {
     every_call_fails("channels");
+}
+
+#[test]
+fn every_call_of_a_store_fails() {
+    every_call_fails("stores");
 }
