@@ -75,6 +75,11 @@ const FREE: &[Rule] = &[
     Rule::all(libc::SYS_waitid, Then::Allow),
     Rule::all(libc::SYS_kill, Then::Allow),
     Rule::all(libc::SYS_tgkill, Then::Allow),
+    // Std asks the child that it forked how `exec` went, and panics, or waits, if that fails.
+    Rule::all(libc::SYS_recvfrom, Then::Allow),
+    Rule::all(libc::SYS_recvmsg, Then::Allow),
+    Rule::all(libc::SYS_sendto, Then::Allow),
+    Rule::all(libc::SYS_sendmsg, Then::Allow),
     Rule::all(libc::SYS_brk, Then::Allow),
     Rule::all(libc::SYS_mremap, Then::Allow),
     Rule::all(libc::SYS_mprotect, Then::Allow),
@@ -292,7 +297,7 @@ impl Taken {
 pub struct Bench {
     random: Random,
     /// One case in so many is tried.
-    share: u64,
+    pub share: usize,
     cases: u64,
     operations: u64,
     /// Other errors that are right where a call failed.
@@ -335,7 +340,7 @@ impl Bench {
         });
         Bench {
             random: Random::printed(),
-            share: scale(60, 1, 1) as u64,
+            share: scale(60, 1, 1),
             cases: 0,
             operations: 0,
             also: |_| false,
@@ -403,7 +408,7 @@ impl Bench {
 fn every_case(
     name: &str,
     random: &mut Random,
-    share: u64,
+    share: usize,
     progress: &Shared,
     run: impl Fn(Option<(usize, Errno, usize)>) -> usize,
 ) -> u64 {
@@ -421,7 +426,7 @@ fn every_case(
         };
         for times in [1, lasting] {
             for from in 1.. {
-                if random.below(share) != 0 {
+                if random.below(share as u64) != 0 {
                     if from > calls {
                         break;
                     }

@@ -5,6 +5,7 @@ mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod runtimes;
 mod stores;
 
 use common::{Domain, Process, Shared, play, say, skip};
@@ -110,6 +111,7 @@ fn calls_fail(arguments: &[&str]) {
     match *part {
         "channels" => channels::scenes(&mut bench),
         "stores" => stores::scenes(&mut bench),
+        "runtimes" => runtimes::scenes(&mut bench),
         other => panic!("{other:?}"),
     }
     bench.finish();
@@ -142,4 +144,9 @@ fn every_call_of_a_channel_fails() {
 #[test]
 fn every_call_of_a_store_fails() {
     every_call_fails("stores");
+}
+
+#[test]
+fn every_call_of_a_runtime_fails() {
+    every_call_fails("runtimes");
 }
