@@ -39,7 +39,8 @@ use crate::sync::Ordering::Relaxed;
 /// `NotFound`, `BadName`; `DomainInUse` with the pid of who lives in it, if it is known, and for two
 /// seconds of a domain that was just made and nobody joined yet; `Refused`,
 /// `Layout`, `ForeignRoster` or `Io` with a file or directory of which it cannot be told whose it
-/// is. Then nothing was removed.
+/// is. Then nothing was removed. `Io` too if the system refuses to remove a file; those before it
+/// are gone then.
 pub fn remove_domain(name: &str) -> Result<()> {
     let mut rounds = 0;
     let abandoned = loop {

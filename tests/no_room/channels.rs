@@ -557,7 +557,7 @@ fn inspecting(bench: &mut Bench) {
             let picture = inspect::snapshot_domain("d")?;
             let names: Vec<_> = picture.channels.iter().map(|c| &c.name[..]).collect();
             let is_whole = names == ["c", "keeper"];
-            assert!(is_whole || !picture.warnings.is_empty(), "{names:?}");
+            assert!(is_whole || !picture.findings.is_empty(), "{names:?}");
             Ok(())
         },
         |(), _| (),
@@ -568,7 +568,7 @@ fn inspecting(bench: &mut Bench) {
         |()| {
             let picture = inspect::snapshot()?;
             let domains = picture.domains.len();
-            assert!(domains == 1 || !picture.warnings.is_empty(), "{domains}");
+            assert!(domains == 1 || !picture.findings.is_empty(), "{domains}");
             Ok(())
         },
         |(), _| (),
