@@ -95,10 +95,13 @@ impl Roster {
             let (segment, file) = match open_roster(&directory, Access::Write) {
                 Err(Error::NotFound { .. }) if create => {
                     match found(&directory) {
-                        Err(_) if directory.was_removed() => {}
-                        outcome => outcome?,
+                        Err(e) if !directory.was_removed() => {
+                            // We made it, perhaps, and nobody will come to remove it.
+                            directory.remove_if_empty();
+                            return Err(e);
+                        }
+                        _ => continue,
                     }
-                    continue;
                 }
                 Err(Error::NotFound { .. }) => {
                     return Err(Error::NotFound {
