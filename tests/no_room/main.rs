@@ -6,6 +6,7 @@ mod channels;
 mod common;
 mod faults;
 mod runtimes;
+mod sandboxes;
 mod stores;
 
 use common::{Domain, Process, Shared, play, say, skip};
@@ -22,6 +23,7 @@ fn process() {
     play(|role, arguments| match role {
         "store actor" => common::stores::act(arguments),
         "actor" => common::actor::act(arguments),
+        "lack" => sandboxes::lack(arguments),
         "calls fail" => calls_fail(arguments),
         other => panic!("{other:?}"),
     });
