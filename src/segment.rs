@@ -86,14 +86,15 @@ impl Segment {
         init: impl FnOnce(&Segment),
     ) -> Result<core::result::Result<Segment, NameTaken>> {
         let path = directory.file(name);
-        let (file, temporary) = make_nameless(directory).map_err(|e| Error::io(&path, e))?;
+        let failed = |e| match e {
+            e if is_full(e) => no_space(directory, size.bytes, u64::MAX),
+            e => Error::io(&path, e),
+        };
+        let (file, temporary) = make_nameless(directory).map_err(failed)?;
         let made = || -> Result<Segment> {
             // The umask may have taken bits from the mode.
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io(&path, e))?;
-            reserve(&file, 0, size.bytes).map_err(|e| match e {
-                e if is_full(e) => no_space(directory, size.bytes, u64::MAX),
-                e => Error::io(&path, e),
-            })?;
+            reserve(&file, 0, size.bytes).map_err(failed)?;
             let segment = Segment::map(&file, name, &path, size, Access::Write)?;
             let populated = segment.populate(0, size.bytes);
             populated.map_err(|e| Error::io(&path, e))?;
@@ -113,7 +114,7 @@ impl Segment {
                 |segment| match link(directory, &file, temporary.as_deref(), name) {
                     Ok(()) => Ok(Ok(segment)),
                     Err(Errno::EXIST) => Ok(Err(NameTaken)),
-                    Err(e) => Err(Error::io(&path, e)),
+                    Err(e) => Err(failed(e)),
                 },
             );
         if let (Some(temporary), false) = (temporary, matches!(linked, Ok(Ok(_)))) {
@@ -454,7 +455,11 @@ fn is_full(error: Errno) -> bool {
 
 /// The error of a directory where no more than `most` bytes may be had, even if more are free.
 pub(crate) fn no_space(directory: &Directory, needed: u64, most: u64) -> Error {
-    let free = rustix::fs::fstatvfs(directory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+    let free = rustix::fs::fstatvfs(directory).map_or(0, |fs| match (fs.f_files, fs.f_favail) {
+        // No byte is to be had without a file; some file systems do not count theirs.
+        (1.., 0) => 0,
+        _ => fs.f_bavail * fs.f_frsize,
+    });
     Error::NoSpace {
         path: display(directory.path()),
         needed,

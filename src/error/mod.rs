@@ -120,7 +120,7 @@ pub enum Error {
         path: String,
         /// Bytes asked for.
         needed: u64,
-        /// Bytes free.
+        /// Bytes free; 0 if there may be no more files.
         free: u64,
     },
     /// The message is larger than the channel ever takes, or the value than a store does.
