@@ -5,6 +5,7 @@ mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod limits;
 mod runtimes;
 mod sandboxes;
 mod stores;
@@ -23,6 +24,11 @@ fn process() {
     play(|role, arguments| match role {
         "store actor" => common::stores::act(arguments),
         "actor" => common::actor::act(arguments),
+        "few descriptors" => limits::few_descriptors(),
+        "little address space" => limits::little_address_space(),
+        "fill" => limits::fill(),
+        "use up files" => limits::use_up_files(),
+        "little memory" => limits::little_memory(arguments),
         "lack" => sandboxes::lack(arguments),
         "calls fail" => calls_fail(arguments),
         other => panic!("{other:?}"),
