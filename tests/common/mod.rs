@@ -190,11 +190,15 @@ impl Process {
 
     /// The same, by a command that ends with the program to start.
     pub fn start_by(mut command: Command, role: &str, arguments: &[&str]) -> Process {
+        command.args([
+            "process",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        as_role(&mut command, role, arguments);
         let mut child = command
-            .args(["process", "--exact", "--ignored", "--nocapture"])
-            .arg("--test-threads=1")
-            .env(ROLE, role)
-            .env(ARGUMENTS, arguments.join(SEPARATOR))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -280,6 +284,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Has a command of this program play `role`.
+pub fn as_role(command: &mut Command, role: &str, arguments: &[&str]) {
+    command
+        .env(ROLE, role)
+        .env(ARGUMENTS, arguments.join(SEPARATOR));
 }
 
 /// In the test `process`: plays the role for which this process was started, if it was.

@@ -1,18 +1,14 @@
 //! The calls of a channel, and of the inspector, with their system calls failing.
 
-use super::Left;
 use super::faults::Bench;
+use super::{Left, listeners};
 use crate::common::{actor, until};
-use ringlane::{
-    Channel, ChannelOptions, Listener, PeerState, Receiver, RecvError, Result, TryRecvError,
-    TrySendError, inspect,
-};
-use std::sync::mpsc;
+use ringlane::{Channel, ChannelOptions, PeerState, RecvError, Result, TryRecvError, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(2);
-const LONG: Duration = Duration::from_secs(10);
+pub const LONG: Duration = Duration::from_secs(10);
 
 fn options() -> ChannelOptions<u64> {
     Channel::options().domain("d").capacity(4096)
@@ -22,12 +18,12 @@ fn create() -> Channel<u64> {
     options().create("c").unwrap()
 }
 
-fn open() -> Channel<u64> {
+pub fn open() -> Channel<u64> {
     options().open("c").unwrap()
 }
 
 /// Both ends, in one process: the guest's, and the host's.
-fn pair() -> (Channel<u64>, Channel<u64>) {
+pub fn pair() -> (Channel<u64>, Channel<u64>) {
     let host = create();
     (open(), host)
 }
@@ -44,7 +40,7 @@ fn next(channel: &mut Channel<u64>) -> u64 {
 }
 
 /// Whatever came of a call, the channel is whole.
-fn talk(guest: &mut Channel<u64>, host: &mut Channel<u64>) {
+pub fn talk(guest: &mut Channel<u64>, host: &mut Channel<u64>) {
     host.send(100).unwrap();
     assert_eq!(next(guest), 100);
     guest.send(101).unwrap();
@@ -74,8 +70,8 @@ pub fn scenes(bench: &mut Bench) {
     talking(bench);
     waiting(bench);
     closing(bench);
-    listening(bench);
-    inspecting(bench);
+    listeners::listening(bench);
+    listeners::inspecting(bench);
 }
 
 fn making(bench: &mut Bench) {
@@ -484,95 +480,4 @@ fn closing(bench: &mut Bench) {
             assert_eq!(next(&mut host), 101);
         },
     );
-}
-
-type Listening = (Channel<u64>, Option<Receiver<u64>>, Option<Listener<u64>>);
-
-fn listening(bench: &mut Bench) {
-    let hear = |receiver: Receiver<u64>, to: mpsc::Sender<u64>| {
-        receiver.on_receive(move |message| to.send(message).unwrap())
-    };
-    bench.scene(
-        "on_receive",
-        || {
-            let (guest, host) = pair();
-            let (to, heard) = mpsc::channel();
-            ((host, Some(guest.split().1), None), to, heard)
-        },
-        |((_, receiver, listener), to, _): &mut (Listening, _, _)| {
-            *listener = Some(hear(receiver.take().unwrap(), to.clone())?);
-            Ok(())
-        },
-        |((mut host, _, listener), to, heard), outcome| {
-            let listener = match outcome {
-                Ok(()) => listener.unwrap(),
-                Err(_) => hear(open().split().1, to).unwrap(),
-            };
-            host.send(1).unwrap();
-            assert_eq!(heard.recv_timeout(LONG), Ok(1));
-            let mut receiver = listener.stop().unwrap();
-            host.send(2).unwrap();
-            assert_eq!(receiver.recv(), Ok(2));
-        },
-    );
-    let listening = || {
-        let (guest, host) = pair();
-        let listener = guest.split().1.on_receive(|_| ()).unwrap();
-        (host, None, Some(listener))
-    };
-    bench.scene(
-        "stop of a listener",
-        listening,
-        |(_, receiver, listener): &mut Listening| {
-            *receiver = Some(listener.take().unwrap().stop()?);
-            Ok(())
-        },
-        |(mut host, receiver, _), outcome| {
-            assert!(outcome.is_ok(), "{outcome:?}");
-            host.send(2).unwrap();
-            assert_eq!(receiver.unwrap().recv(), Ok(2));
-        },
-    );
-    bench.scene(
-        "join of a listener",
-        || {
-            let (host, _, listener) = listening();
-            (Some(host), listener)
-        },
-        |(host, listener)| {
-            drop(host.take());
-            listener.take().unwrap().join()
-        },
-        |_, outcome| assert!(outcome.is_ok(), "{outcome:?}"),
-    );
-}
-
-fn inspecting(bench: &mut Bench) {
-    let (mut guest, mut host) = pair();
-    host.send(1).unwrap();
-    bench.scene(
-        "snapshot_domain",
-        || (),
-        |()| {
-            let picture = inspect::snapshot_domain("d")?;
-            let names: Vec<_> = picture.channels.iter().map(|c| &c.name[..]).collect();
-            let is_whole = names == ["c", "keeper"];
-            assert!(is_whole || !picture.findings.is_empty(), "{names:?}");
-            Ok(())
-        },
-        |(), _| (),
-    );
-    bench.scene(
-        "snapshot",
-        || (),
-        |()| {
-            let picture = inspect::snapshot()?;
-            let domains = picture.domains.len();
-            assert!(domains == 1 || !picture.findings.is_empty(), "{domains}");
-            Ok(())
-        },
-        |(), _| (),
-    );
-    assert_eq!(guest.recv(), Ok(1));
-    talk(&mut guest, &mut host);
 }

@@ -315,9 +315,9 @@ pub const WORDS: usize = 4;
 /// Where the process was that kept this record.
 pub fn last_case(progress: &Shared) -> String {
     let word = |at| progress.word(at).load(SeqCst);
-    let errno = Errno::from_raw_os_error(word(ANSWER) as i32);
+    let errno = std::io::Error::from_raw_os_error(word(ANSWER) as i32);
     let (scene, at, lasting) = (word(SCENE), word(AT), word(LASTING));
-    format!("operation {scene}, call {at} answers {errno:?}, {lasting} times at most")
+    format!("operation {scene}, call {at} answers {errno}, {lasting} times at most")
 }
 
 impl Bench {
@@ -366,14 +366,8 @@ impl Bench {
             let (done, from_worker) = channel();
             let worker = scope.spawn(move || work(act, orders, done));
             let run = |fault: Option<(usize, Errno, usize)>| {
-                let (from, errno, times) = fault.unwrap_or((0, Errno::IO, 0));
                 let state = before();
-                FROM.store(from, SeqCst);
-                TIMES.store(times, SeqCst);
-                ERRNO.store(errno.raw_os_error(), SeqCst);
-                SEEN.store(0, SeqCst);
-                HITS.store(0, SeqCst);
-                CASE.fetch_add(1, SeqCst);
+                prepare(fault);
                 to_worker.send(state).unwrap();
                 let (state, outcome) = from_worker.recv().unwrap();
                 let hits = HITS.load(SeqCst);
@@ -393,6 +387,30 @@ impl Bench {
         answering.join().unwrap();
     }
 
+    /// Runs what a process can do only once, with one call after the other failing, until it is
+    /// done. What it leaves running goes on asking.
+    pub fn once(&mut self, act: impl Fn() -> Result<()> + Send) {
+        self.operations += 1;
+        std::thread::scope(|scope| {
+            let (to_worker, orders) = channel();
+            let (done, from_worker) = channel();
+            let worker = scope.spawn(move || work(|()| act(), orders, done));
+            for from in 1.. {
+                let errno = ERRNOS[self.random.below(ERRNOS.len() as u64) as usize];
+                prepare(Some((from, errno, 1)));
+                to_worker.send(()).unwrap();
+                let outcome = from_worker.recv().unwrap().1;
+                self.cases += HITS.load(SeqCst) as u64;
+                match outcome.unwrap_or_else(|panic| resume_unwind(panic)) {
+                    Ok(()) => break,
+                    Err(e) => assert!(is_honest(&e), "call {from}, {errno:?}: {e:?}"),
+                }
+            }
+            drop(to_worker);
+            worker.join().unwrap();
+        });
+    }
+
     pub fn finish(self) {
         tally(
             "no-room",
@@ -401,6 +419,17 @@ impl Bench {
         );
         tally("no-room", "system calls that failed in them", self.cases);
     }
+}
+
+/// Has so many calls of the next operation fail, from one on.
+fn prepare(fault: Option<(usize, Errno, usize)>) {
+    let (from, errno, times) = fault.unwrap_or((0, Errno::IO, 0));
+    FROM.store(from, SeqCst);
+    TIMES.store(times, SeqCst);
+    ERRNO.store(errno.raw_os_error(), SeqCst);
+    SEEN.store(0, SeqCst);
+    HITS.store(0, SeqCst);
+    CASE.fetch_add(1, SeqCst);
 }
 
 /// Runs all cases of a scene. `run` makes so many calls fail from one on, or none, and tells how

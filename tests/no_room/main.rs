@@ -6,6 +6,7 @@ mod channels;
 mod common;
 mod faults;
 mod limits;
+mod listeners;
 mod runtimes;
 mod sandboxes;
 mod stores;
@@ -29,6 +30,8 @@ fn process() {
         "fill" => limits::fill(),
         "use up files" => limits::use_up_files(),
         "little memory" => limits::little_memory(arguments),
+        "main" => runtimes::main_of_a_child(arguments),
+        "child" => calls_fail(arguments),
         "lack" => sandboxes::lack(arguments),
         "calls fail" => calls_fail(arguments),
         other => panic!("{other:?}"),
@@ -120,6 +123,7 @@ fn calls_fail(arguments: &[&str]) {
         "channels" => channels::scenes(&mut bench),
         "stores" => stores::scenes(&mut bench),
         "runtimes" => runtimes::scenes(&mut bench),
+        "child" => runtimes::scenes_of_a_child(&mut bench),
         other => panic!("{other:?}"),
     }
     bench.finish();
@@ -127,13 +131,17 @@ fn calls_fail(arguments: &[&str]) {
 }
 
 fn every_call_fails(part: &str) {
+    every_call_fails_in("calls fail", part);
+}
+
+fn every_call_fails_in(role: &str, part: &str) {
     let domain = Domain::new(&format!("calls-{part}"));
     let scratch = Scratch::new(&domain);
     let progress = Shared::new(&domain, faults::WORDS);
     let Some(command) = with_file_system(&scratch, "size=64m") else {
         return;
     };
-    let mut process = Process::start_by(command, "calls fail", &[part, progress.path()]);
+    let mut process = Process::start_by(command, role, &[part, progress.path()]);
     match process.next_line().as_deref() {
         Some("done") => process.finish(),
         Some(no) => skip("no-room", &format!("a filter of system calls: {no}")),
@@ -157,4 +165,9 @@ fn every_call_of_a_store_fails() {
 #[test]
 fn every_call_of_a_runtime_fails() {
     every_call_fails("runtimes");
+}
+
+#[test]
+fn every_call_of_a_child_fails() {
+    every_call_fails_in("main", "child");
 }

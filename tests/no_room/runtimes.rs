@@ -1,12 +1,13 @@
 //! The calls of a runtime and of its children, with their system calls failing.
 
 use super::faults::Bench;
-use crate::common::{scale, until};
-use ringlane::{Channel, ChildSpec, Error, Restart, Result, Runtime, RuntimeBuilder};
+use crate::common::{as_role, scale, until};
+use ringlane::{Channel, Child, ChildSpec, Error, Restart, Result, Runtime, RuntimeBuilder};
 use std::process::Command;
 use std::time::Duration;
 
 const BACKOFF: Duration = Duration::from_millis(1);
+const SHORT: Duration = Duration::from_millis(2);
 
 /// A child that does nothing until it is stopped.
 fn sleeper(name: &str) -> ChildSpec {
@@ -162,5 +163,66 @@ fn channels(bench: &mut Bench) {
             other => other.map(drop),
         },
         |runtime, _| end(runtime),
+    );
+}
+
+// ---- The child's side.
+
+/// Runs this program again as a child, which does all the rest, and speaks for itself.
+pub fn main_of_a_child(arguments: &[&str]) {
+    let mut child = Command::new("/proc/self/exe");
+    child.args(std::env::args().skip(1));
+    as_role(&mut child, "child", arguments);
+    let child = ChildSpec::command("a", child).restart(Restart::Never);
+    let runtime = Runtime::builder("d").spec(child).start().unwrap();
+    let ended = runtime.wait("a").unwrap();
+    assert!(
+        ended.last_exit.is_some_and(|status| status.success()),
+        "{ended:?}"
+    );
+    runtime.shutdown().unwrap();
+}
+
+pub fn scenes_of_a_child(bench: &mut Bench) {
+    bench.once(|| Child::current().map(drop));
+    let child = Child::current().unwrap();
+    type Open = fn(&Child) -> Result<Channel<u64>>;
+    let opens: [(&str, Open); 3] = [
+        ("active", Child::active),
+        ("passive", Child::passive),
+        ("get_channel, of a child's own", |child| {
+            child.get_channel("a-active")
+        }),
+    ];
+    for (name, open) in opens {
+        bench.scene(
+            name,
+            || None,
+            |channel| {
+                *channel = Some(open(&child)?);
+                Ok(())
+            },
+            |channel, outcome| {
+                drop(channel);
+                if outcome.is_err() {
+                    open(&child).unwrap();
+                }
+            },
+        );
+    }
+    bench.scene(
+        "store of a child",
+        || (),
+        |()| child.store()?.set("k", &1u64).map(drop),
+        |(), _| child.store().unwrap().set("k", &1u64).map(drop).unwrap(),
+    );
+    bench.scene(
+        "wait_stop",
+        || (),
+        |()| {
+            assert!(!child.wait_stop(SHORT) && !child.stopping());
+            Ok(())
+        },
+        |(), _| (),
     );
 }
