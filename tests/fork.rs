@@ -191,6 +191,7 @@ fn a_listener_in_a_fork_answers_forked() {
     Process::start("listener", &[domain.name()]).finish();
 }
 
+/// In https://github.com/elast0ny/shared_memory/pull/35 a fork's exit removes its parent's segment.
 #[test]
 fn handles_in_a_fork_answer_forked_and_touch_nothing() {
     let domain = Domain::new("handles");

@@ -52,6 +52,7 @@ fn fill(channel: &mut Channel<u64>) -> u64 {
 
 // ---- A death.
 
+/// In https://github.com/servo/ipc-channel/issues/201 the receiver waits for ever.
 #[test]
 fn a_blocked_recv_sees_its_peer_die() {
     let domain = Domain::new("recv-death");
@@ -80,6 +81,7 @@ fn a_blocked_recv_sees_its_peer_die() {
     }
 }
 
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/314 the sender waited for ever.
 #[test]
 fn a_blocked_send_sees_its_peer_die() {
     let domain = Domain::new("send-death");
@@ -547,6 +549,9 @@ fn blocked_calls_see_the_host_close() {
     }
 }
 
+/// In https://github.com/eclipse-iceoryx/iceoryx/issues/62 who comes late misses the first
+/// messages, in https://github.com/eclipse-iceoryx/iceoryx2/issues/337 those of a sender
+/// that left first.
 #[test]
 fn what_an_orderly_host_sent_waits_for_a_guest() {
     let domain = Domain::new("close-undelivered");

@@ -256,6 +256,7 @@ fn abandoned(domain: &Domain) -> PathBuf {
     domain.file("c")
 }
 
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/619 it is called corrupted.
 #[test]
 fn another_layout_names_both_versions() {
     let domain = Domain::new("layout");
@@ -756,6 +757,7 @@ fn fill_small_file_system() {
     say("done");
 }
 
+/// SIGBUS in https://github.com/eclipse-iceoryx/iceoryx/issues/2287.
 #[test]
 fn a_small_file_system_is_no_space_and_no_signal() {
     let _domain = Domain::new("small");

@@ -85,6 +85,8 @@ const ROSTER_BOOT_ID: u64 = 128;
 
 // ---- At a path.
 
+/// In https://github.com/python/cpython/issues/82300 the first process that ends removes it
+/// from under the others.
 #[test]
 fn a_store_at_a_path_outlives_all_its_processes() {
     let domain = Domain::new("outlives");

@@ -334,6 +334,8 @@ fn idle(domain: &str, access: &str) {
     hear();
 }
 
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/1680 it takes all of one after the
+/// first event.
 #[test]
 fn waiting_costs_no_processor() {
     let domain = Domain::new("idle");

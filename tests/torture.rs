@@ -474,6 +474,10 @@ fn drain(ledger: &Ledger, how: How, last: &mut Channel<[u8]>, me: u64) {
     }
 }
 
+/// A killed process is in the way of the next one in
+/// https://github.com/eclipse-iceoryx/iceoryx2/issues/601 and
+/// https://github.com/mutouyun/cpp-ipc/issues/100; killed while it attaches, it has others spin for
+/// ever in https://github.com/boostorg/interprocess/issues/128.
 #[test]
 fn ends_killed_at_any_moment_lose_nothing() {
     let mut outcome = Outcome::default();

@@ -140,6 +140,7 @@ fn under_limits(role: &str, what: &str) {
     tally("no-room", what, refused);
 }
 
+/// https://github.com/servo/ipc-channel/issues/240 is a process that runs out of them.
 #[test]
 fn few_descriptors_are_an_error_and_no_leak() {
     under_limits(
