@@ -17,7 +17,7 @@ macro_rules! pages {
 [costs]: crate::_docs::costs
 [layout]: ../../../src/ringlane/layout.rs.html
 [role]: ../../../src/ringlane/role.rs.html
-[roster]: ../../../src/ringlane/roster.rs.html
+[roster]: ../../../src/ringlane/roster/mod.rs.html
 [attachment]: ../../../src/ringlane/channel/attachment/mod.rs.html
 [segment]: ../../../src/ringlane/segment.rs.html
 [ring]: ../../../src/ringlane/ring/mod.rs.html
