@@ -42,6 +42,14 @@
 // The models run ring, doorbell, lock and the inside of the store only.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+/// A point that a user's test can have its process die at; nothing without the feature.
+macro_rules! failpoint {
+    ($point:ident) => {
+        #[cfg(all(feature = "failpoints", not(loom)))]
+        crate::failpoints::pass(crate::failpoints::Point::$point);
+    };
+}
+
 // The architecture, bottom row first: a module imports from its own row's left, or from rows below.
 
 // Facts: types, bytes, system calls.
@@ -49,6 +57,9 @@
 mod error;
 
 mod sync;
+
+#[cfg(all(feature = "failpoints", not(loom)))]
+pub mod failpoints;
 
 mod layout;
 

@@ -281,7 +281,15 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn release(&mut self, record: Record) {
         self.pass(self.progress, record);
+        self.publish_received();
+    }
+
+    /// Tells the producer how far we are, with what was received.
+    #[inline(always)]
+    pub(crate) fn publish_received(&self) {
+        failpoint!(BeforeRelease);
         self.publish();
+        failpoint!(AfterRelease);
     }
 
     /// Counts the record as received, without telling the producer yet. `from` is how far we are;
@@ -302,7 +310,7 @@ impl Consumer {
 
     /// Tells the producer how far we are.
     #[inline(always)]
-    pub(crate) fn publish(&self) {
+    fn publish(&self) {
         let line = &self.ring.header().consumer;
         // Release: the room edge; partner: `Producer::refresh`.
         store(

@@ -108,8 +108,11 @@ impl Producer {
             return None;
         }
         self.end_at(end);
+        failpoint!(AfterClaim);
         self.fill(&Claim { start, len }, bytes);
+        failpoint!(BeforeCommit);
         self.store_header(start, self.tag | len as u64);
+        failpoint!(AfterCommit);
         let to = from.after(end);
         self.mirror(to);
         Some(to)
@@ -129,6 +132,7 @@ impl Producer {
             false => self.look_for_room(len)?,
         };
         self.end_at(start + size);
+        failpoint!(AfterClaim);
         Ok(Claim { start, len })
     }
 
@@ -243,6 +247,7 @@ impl Producer {
         if len != claim.len {
             self.end_at(end);
         }
+        failpoint!(BeforeCommit);
         if claim.start == self.progress.position {
             self.store_header(claim.start, header);
         } else {
@@ -251,6 +256,7 @@ impl Producer {
             store(self.ring.record_header(claim.start), header, Relaxed);
             self.store_header(self.progress.position, PADDING << 32 | padding);
         }
+        failpoint!(AfterCommit);
         self.progress = self.progress.after(end);
         self.mirror(self.progress);
     }

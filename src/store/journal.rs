@@ -104,8 +104,10 @@ impl<'a> Batch<'a> {
             store(memory.header(next + 1), *value, Release);
             next += 2;
         }
+        failpoint!(StoreJournalWritten);
         // The commit.
         store(memory.header(LEN), entries.len() as u64, Release);
+        failpoint!(StoreCommitted);
         for (at, value) in entries {
             if let Some(word) = memory.word(*at) {
                 store(word, *value, ordered(Step::CommitInOrder, Release));
@@ -146,6 +148,7 @@ pub(crate) fn recover(memory: &Memory, then: impl FnOnce()) -> Result<(), Flaw> 
             at: ENTRIES + 2 * i as u64,
         });
     }
+    failpoint!(StoreRecovering);
     for (at, value) in entries {
         if let Some(word) = memory.word(at) {
             store(word, value, Release);

@@ -39,6 +39,7 @@ impl Attachment {
         // The compare-exchange and the swap of the lock are kill points like the stores between.
         #[cfg(test)]
         crate::sync::kills::kill_point();
+        failpoint!(HoldingStoreLock);
         let locked = Locked(self);
         let settled = self.table.settle(|| super::watch::wake_all(self.door()));
         match settled {
@@ -152,6 +153,7 @@ impl Drop for Locked<'_> {
         }
         // A fork inherits the guard, but not the lock.
         if !self.0.canary.forked() {
+            failpoint!(BeforeStoreUnlock);
             lock::give_back(&self.0.door().lock);
         }
     }

@@ -201,7 +201,10 @@ impl Attachment {
         let Claimed { role, before } = self.claimed;
         let note = self.note(self.end);
         if role.state == State::Succeeded {
+            failpoint!(TakingOver);
             note_death(note, before);
+        } else {
+            failpoint!(Attaching);
         }
         note.holder.store(
             u64::from(role.epoch) << 32 | u64::from(std::process::id()),
@@ -459,6 +462,7 @@ impl Drop for Attachment {
             }
             End::Guest => State::Free,
         };
+        failpoint!(Closing);
         role::give_up(mine, role, state);
         self.announce();
     }
@@ -511,6 +515,7 @@ fn make(
                 let _ = write_stamp(segment, name, stamp);
             }
             claimed = role::claim(&header.prologue.host, roster).ok();
+            failpoint!(Creating);
         },
     )?;
     let (Ok(segment), Some(claimed)) = (made, claimed) else {

@@ -193,7 +193,7 @@ impl<T: Message + ?Sized> Receiver<T> {
             progress = self.consumer.pass(progress, record);
             count += 1;
         }
-        self.consumer.publish();
+        self.consumer.publish_received();
         self.ring();
         Ok(count)
     }
