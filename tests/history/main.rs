@@ -4,7 +4,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/forkserver.rs"]
+#[allow(dead_code)]
+mod forkserver;
 
+mod channel;
+mod fifo;
 mod linear;
 mod store;
 
@@ -18,6 +23,7 @@ use std::time::Duration;
 fn process() {
     play(|role, arguments| match role {
         "caller" => store::act(arguments),
+        "forkserver" => forkserver::serve(channel::act),
         other => panic!("{other:?}"),
     });
 }
