@@ -5,7 +5,9 @@ mod common;
 
 use common::{Domain, Process, actor, play, say, stores, tally, until};
 use ringlane::failpoints::{self, Action, Point};
-use ringlane::{Channel, End, Error, RecvError, TryRecvError};
+use ringlane::{
+    Channel, Child, ChildResult, ChildSpec, End, Error, RecvError, Runtime, TryRecvError,
+};
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -23,6 +25,7 @@ fn process() {
         "sender" => send(arguments),
         "receiver" => receive(arguments),
         "armed" => arm_and_send(arguments[0]),
+        "doubles" => double(Child::current().unwrap()).unwrap(),
         other => panic!("{other:?}"),
     });
 }
@@ -421,6 +424,69 @@ fn a_closure_runs_once_at_the_passage_asked_for_unless_it_is_disarmed() {
     host.send(4).unwrap();
     assert!(start.elapsed() >= pause);
     drop((host, guest));
+}
+
+#[test]
+fn a_closure_does_not_get_the_lock_that_is_held() {
+    let domain = Domain::new("no-lock");
+    let options = stores::options(domain.name()).lock_timeout(Duration::from_millis(20));
+    let store = options.clone().create("s").unwrap();
+    let other = options.open("s").unwrap();
+    let (said, heard) = std::sync::mpsc::channel();
+    let run = move || {
+        said.send((other.get::<u64>("k"), other.set("k", &2u64)))
+            .unwrap()
+    };
+    failpoints::arm(Point::StoreCommitted, 1, Action::Run(Box::new(run)));
+    store.set("k", &1u64).unwrap();
+    let (read, written) = heard.recv().unwrap();
+    assert_eq!(read.unwrap(), None);
+    let pid = std::process::id();
+    assert!(matches!(written, Err(Error::LockTimeout { pid: by }) if by == pid));
+    assert_eq!(store.get::<u64>("k").unwrap(), Some(1));
+    store.remove().unwrap();
+}
+
+/// In a child of the next test: the example of the documentation.
+fn double(child: Child) -> ChildResult {
+    if child.generation() == 1 {
+        failpoints::arm(Point::BeforeRelease, 3, Action::Kill);
+    }
+    let mut channel = child.active::<u64>()?;
+    while let Ok(number) = channel.recv() {
+        channel.send(2 * number)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_child_that_is_killed_with_a_message_not_taken_yet_loses_nothing() {
+    let domain = Domain::new("doubled");
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["process", "--exact", "--ignored", "--nocapture"])
+        .env("RINGLANE_TEST_ROLE", "doubles")
+        .env("RINGLANE_TEST_ARGUMENTS", "");
+    let runtime = Runtime::builder(domain.name())
+        .spec(ChildSpec::command("double", command))
+        .start()
+        .unwrap();
+    let mut channel = runtime.get_channel::<u64>("double-active").unwrap();
+    channel.send_all(1..=5u64).unwrap();
+    let mut heard = Vec::new();
+    let mut news = Vec::new();
+    while heard.len() < 5 {
+        match channel.recv() {
+            Ok(number) => heard.push(number),
+            Err(e) => news.push((heard.len(), e)),
+        }
+    }
+    assert_eq!(heard, [2, 4, 6, 8, 10]);
+    use RecvError::{PeerDied, PeerRestarted};
+    let expected = matches!(news[..], [(2, PeerDied { .. }), (2, PeerRestarted { .. })]);
+    assert!(expected, "{news:?}");
+    drop(channel);
+    runtime.shutdown().unwrap();
 }
 
 #[test]
