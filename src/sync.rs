@@ -128,20 +128,40 @@ pub(crate) mod kills {
 pub(crate) enum Step {
     /// The commit's header store is Release.
     CommitRelease,
+    /// So it is where a message needed no further look.
+    PutRelease,
     /// The consumer's load of the header is Acquire.
     PeekAcquire,
+    /// So it is where the header is the usual one,
+    UsualAcquire,
+    /// and where records are passed over.
+    PassAcquire,
+    /// A record's payload is copied before its room is given back.
+    CopyFirst,
     /// The release of a record is a Release store of `head`.
     HeadRelease,
     /// The producer's load of `head` is Acquire.
     HeadAcquire,
     /// The next header is zeroed before the header is committed.
     ZeroNext,
+    /// So it is where a message needed no further look.
+    PutZeroNext,
+    /// None is needed only for what ends where the last look found room.
+    RoomInReach,
     /// Room counts the next header.
     RoomForNext,
     /// A header is never zero, so an empty message is seen.
     KindInHeader,
     /// A successor producer walks to the first zero header instead of trusting the mirror.
     Walk,
+    /// It begins where that walk began, if there is nothing.
+    StartOfWalk,
+    /// A successor's store of a header is Release, as its predecessor's was.
+    DiscardRelease,
+    /// A walk reads `head` before any header,
+    WalkHeadFirst,
+    /// and a header before its payload.
+    WalkHeaderFirst,
     /// The sleeper's fence between its parked store and its second look.
     SleeperFence,
     /// The waker's fence between its commit and its look at the parked word.

@@ -110,7 +110,7 @@ impl Consumer {
         let header = self
             .ring
             .record_header(position)
-            .load(ordered(Step::PeekAcquire, Acquire));
+            .load(ordered(Step::UsualAcquire, Acquire));
         let fits = self.usual_size <= self.ring.to_end(position);
         (header == self.usual && fits).then(|| Record {
             position,
@@ -178,7 +178,7 @@ impl Consumer {
             let header = self
                 .ring
                 .record_header(self.progress.position)
-                .load(Acquire);
+                .load(ordered(Step::PassAcquire, Acquire));
             if header == 0 && self.progress.position != from {
                 self.publish();
                 return Peek::Passed;
@@ -236,8 +236,13 @@ impl Consumer {
         T: TryFromBytes + KnownLayout + Immutable,
     {
         let payload = self.payload(&record, 0);
-        let copied = || {
+        if without(Step::CopyFirst) {
             self.release(record);
+        }
+        let copied = || {
+            if !without(Step::CopyFirst) {
+                self.release(record);
+            }
             released(self);
         };
         if record.len != size_of::<T>() {

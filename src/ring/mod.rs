@@ -50,7 +50,7 @@ pub(crate) use consumer::{Consumer, Peek, Record};
 pub(crate) use producer::{Claim, Producer, Refusal};
 
 use crate::layout::RingHeader;
-use crate::sync::{AtomicU64, Ordering::*, Step, fence, ordered, store, without};
+use crate::sync::{AtomicU64, Ordering::*, Step, fence_of, ordered, store, without};
 use crate::words;
 use core::ptr::NonNull;
 use std::sync::Arc;
@@ -178,7 +178,7 @@ impl Ring {
     /// one `Err` at a header that cannot be. At most capacity / 8 steps.
     pub(crate) fn walk(&self) -> Result<Walk<'_>, Corrupt> {
         let start = self.header().consumer.head.load(Relaxed);
-        fence(Acquire);
+        fence_of(Step::WalkHeadFirst, Acquire);
         if start % 8 != 0 || start > MAX_POSITION {
             return Err(Corrupt);
         }
@@ -312,7 +312,7 @@ impl Iterator for Walk<'_> {
             return Some(Err(Corrupt));
         }
         let header = self.ring.record_header(self.position).load(Relaxed);
-        fence(Acquire);
+        fence_of(Step::WalkHeaderFirst, Acquire);
         if header == 0 {
             return None;
         }

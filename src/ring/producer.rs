@@ -11,7 +11,7 @@ pub(crate) struct Producer {
     head: u64,
     /// What begins at `position` and ends at or before this needs no further look: it fits, does not
     /// wrap, and is not too large. May lie below `position`.
-    reach: u64,
+    pub(super) reach: u64,
     /// The headers that we commit, but for the length.
     tag: u64,
 }
@@ -48,9 +48,10 @@ pub(crate) enum Refusal {
 impl Producer {
     /// Begins where the last producer stopped: at the first zero header.
     pub(crate) fn attach(ring: Ring, me: Incarnation) -> Result<Self, Corrupt> {
+        let early = without(Step::StartOfWalk).then(|| ring.load_head());
         let walk = ring.walk()?;
         // The walk's own: the consumer may move it meanwhile, and a second look find nothing behind.
-        let head = walk.start;
+        let head = early.transpose()?.unwrap_or(walk.start);
         let mut position = head;
         if without(Step::Walk) {
             position = ring.header().producer.tail.load(Relaxed);
@@ -107,11 +108,11 @@ impl Producer {
         if end > self.reach {
             return None;
         }
-        self.end_at(end);
+        self.end_at(end, Step::PutZeroNext);
         failpoint!(AfterClaim);
         self.fill(&Claim { start, len }, bytes);
         failpoint!(BeforeCommit);
-        self.store_header(start, self.tag | len as u64);
+        self.store_header(start, self.tag | len as u64, Step::PutRelease);
         failpoint!(AfterCommit);
         let to = from.after(end);
         self.mirror(to);
@@ -131,7 +132,7 @@ impl Producer {
             true => self.progress.position,
             false => self.look_for_room(len)?,
         };
-        self.end_at(start + size);
+        self.end_at(start + size, Step::ZeroNext);
         failpoint!(AfterClaim);
         Ok(Claim { start, len })
     }
@@ -160,7 +161,11 @@ impl Producer {
             self.refresh().map_err(|Corrupt| Refusal::Corrupt)?;
         }
         let largest = self.progress.position + capacity / 2;
-        self.reach = end_of_lap.min(largest).min(self.head + capacity - next);
+        let room = match without(Step::RoomInReach) {
+            true => u64::MAX,
+            false => self.head + capacity - next,
+        };
+        self.reach = end_of_lap.min(largest).min(room);
         // *Really* full.
         if start + size + next > self.head + capacity {
             return Err(Refusal::Full);
@@ -172,8 +177,8 @@ impl Producer {
     /// that payload and header are written to lines that are here by then, without another's between
     /// them. Asks for the line that is to be written a little later.
     #[inline(always)]
-    fn end_at(&self, end: u64) {
-        if !without(Step::ZeroNext) {
+    fn end_at(&self, end: u64, step: Step) {
+        if !without(step) {
             store(self.ring.record_header(end), 0, Relaxed);
         }
         if end + AHEAD <= self.reach {
@@ -245,16 +250,17 @@ impl Producer {
         let end = claim.start + record_size(len as u64);
         let header = self.tag | len as u64;
         if len != claim.len {
-            self.end_at(end);
+            self.end_at(end, Step::ZeroNext);
         }
         failpoint!(BeforeCommit);
         if claim.start == self.progress.position {
-            self.store_header(claim.start, header);
+            self.store_header(claim.start, header, Step::CommitRelease);
         } else {
             // The padding's header commits the record behind it, too.
             let padding = claim.start - self.progress.position - HEADER;
             store(self.ring.record_header(claim.start), header, Relaxed);
-            self.store_header(self.progress.position, PADDING << 32 | padding);
+            let header = PADDING << 32 | padding;
+            self.store_header(self.progress.position, header, Step::CommitRelease);
         }
         failpoint!(AfterCommit);
         self.progress = self.progress.after(end);
@@ -262,9 +268,9 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn store_header(&self, position: u64, header: u64) {
+    fn store_header(&self, position: u64, header: u64, step: Step) {
         // Release: the commit edge; partner: `Consumer::peek_usual`.
-        let release = ordered(Step::CommitRelease, Release);
+        let release = ordered(step, Release);
         store(self.ring.record_header(position), header, release);
     }
 
@@ -284,7 +290,8 @@ impl Producer {
             if record.is_message() {
                 let header = record.header & !(0xff << 32) | DISCARDED << 32;
                 // Release: for our predecessor, whose own store of this header was one.
-                store(self.ring.record_header(record.position), header, Release);
+                let release = ordered(Step::DiscardRelease, Release);
+                store(self.ring.record_header(record.position), header, release);
             }
         }
         Ok(())

@@ -43,22 +43,75 @@ fn payload(seed: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-fn send(producer: &mut Producer, bytes: &[u8]) -> Result<(), Refusal> {
+/// How a message got into the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It needed no further look.
+    Short,
+    Long,
+}
+
+/// As `Sender` does it.
+fn send(producer: &mut Producer, bytes: &[u8]) -> Result<Way, Refusal> {
+    if let Some(to) = producer.put(producer.progress(), bytes) {
+        producer.advance(to);
+        return Ok(Way::Short);
+    }
     let claim = producer.claim(bytes.len())?;
-    producer.write(&claim, 0, bytes);
+    producer.fill(&claim, bytes);
     producer.commit(claim, bytes.len());
-    Ok(())
+    Ok(Way::Long)
+}
+
+/// As `Receiver` does it: what has a fixed size is taken as a value, the rest is appended.
+fn take(consumer: &mut Consumer, record: Record) -> Vec<u8> {
+    fn value<const N: usize>(consumer: &mut Consumer, record: Record) -> Vec<u8> {
+        let value = consumer.take::<[u8; N], ()>(record, |_| (), || ());
+        value.unwrap().into()
+    }
+    match record.len() {
+        0 => value::<0>(consumer, record),
+        8 => value::<8>(consumer, record),
+        16 => value::<16>(consumer, record),
+        504 => value::<504>(consumer, record),
+        _ => {
+            let mut bytes = Vec::new();
+            consumer.append(&record, &mut bytes);
+            consumer.release(record);
+            bytes
+        }
+    }
 }
 
 fn recv(consumer: &mut Consumer) -> Option<Vec<u8>> {
     match consumer.peek() {
         Peek::Empty | Peek::Passed => None,
-        Peek::Record(record) => {
-            let mut bytes = Vec::new();
-            consumer.append(&record, &mut bytes);
-            consumer.release(record);
-            Some(bytes)
-        }
+        Peek::Record(record) => Some(take(consumer, record)),
         other => panic!("{other:?}"),
     }
+}
+
+/// All that is there, as `Receiver::recv_many` does it: the first by itself, the rest together.
+fn recv_many(consumer: &mut Consumer) -> Vec<Vec<u8>> {
+    let mut all: Vec<_> = recv(consumer).into_iter().collect();
+    let start = consumer.progress();
+    let mut progress = start;
+    while !all.is_empty() {
+        let record = match consumer.peek_usual(progress) {
+            Some(record) => record,
+            None => match consumer.peek() {
+                Peek::Record(record) => record,
+                _ => break,
+            },
+        };
+        if !consumer.is_within_a_lap(start, &record) {
+            break;
+        }
+        let mut bytes = Vec::new();
+        consumer.append(&record, &mut bytes);
+        all.push(bytes);
+        progress = consumer.pass(progress, record);
+    }
+    consumer.publish_received();
+    all
 }

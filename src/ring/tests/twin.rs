@@ -7,6 +7,7 @@ enum Act {
     Send(usize),
     Truncated(usize, usize),
     Recv,
+    RecvMany,
     Forget(usize),
     Handover,
 }
@@ -17,6 +18,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => len().prop_map(Act::Send),
         1 => (len(), len()).prop_map(|(a, b)| Act::Truncated(a.max(b), a.min(b))),
         5 => Just(Act::Recv),
+        1 => Just(Act::RecvMany),
         1 => len().prop_map(Act::Forget),
         1 => Just(Act::Handover),
     ];
@@ -35,7 +37,7 @@ proptest! {
                 Act::Send(len) => {
                     let bytes = payload(serial as u64, len);
                     match send(&mut producer, &bytes) {
-                        Ok(()) => twin.push_back(bytes),
+                        Ok(_) => twin.push_back(bytes),
                         Err(Refusal::TooLarge) => prop_assert!(len > 504),
                         Err(refusal) => {
                             prop_assert_eq!(refusal, Refusal::Full);
@@ -52,6 +54,10 @@ proptest! {
                     }
                 }
                 Act::Recv => prop_assert_eq!(recv(&mut consumer), twin.pop_front()),
+                Act::RecvMany => {
+                    let all: Vec<_> = twin.drain(..).collect();
+                    prop_assert_eq!(recv_many(&mut consumer), all);
+                }
                 Act::Forget(len) => {
                     let _ = producer.claim(len);
                 }
@@ -155,37 +161,85 @@ fn nothing_is_usual_at_first() {
 }
 
 proptest! {
-    /// No content of header and words makes either side panic, hang or leave the ring.
+    /// No content of header and words makes either side panic, hang or leave the ring; nor do
+    /// words that change under them.
     #[test]
     fn any_words_are_survived(
-        words in prop::collection::vec(prop_oneof![any::<u64>(), Just(u64::MAX), (0..64u64), (0..64u64).prop_map(|len| 1 << 40 | DATA << 32 | len), (0..64u64).prop_map(|len| PADDING << 32 | len)], 16),
-        head in prop_oneof![any::<u64>(), (0..40u64).prop_map(|h| h * 8)],
+        words in prop::collection::vec(any_word(), 16),
+        changes in prop::collection::vec((0..16u64, any_word()), 0..8),
+        head in any_head(),
+        later_head in any_head(),
     ) {
         let ring = heap_ring(128);
-        for (i, word) in words.iter().enumerate() {
-            ring.record_header(i as u64 * 8).store(*word, Relaxed);
+        let write = |at: u64, word: u64| ring.record_header(at * 8).store(word, Relaxed);
+        for (at, word) in words.iter().enumerate() {
+            write(at as u64, *word);
         }
         ring.header().consumer.head.store(head, Relaxed);
-        if let Ok(mut producer) = Producer::attach(ring.clone(), first(1)) {
-            for len in [0, 8, 56, 57] {
+        let producer = Producer::attach(ring.clone(), first(1));
+        let consumer = Consumer::attach(ring.clone(), first(1));
+        if let Ok(mut producer) = producer {
+            for len in [0, 8, 8, 56, 57] {
+                let _ = send(&mut producer, &payload(1, len));
+            }
+            ring.header().consumer.head.store(later_head, Relaxed);
+            for len in [8, 8, 0, 56, 8] {
                 let _ = send(&mut producer, &payload(1, len));
             }
             let _ = producer.discard_undelivered();
         }
-        if let Ok(mut consumer) = Consumer::attach(ring.clone(), first(1)) {
-            for _ in 0..64 {
+        if let Ok(mut consumer) = consumer {
+            for step in 0..64 {
                 match consumer.peek() {
                     Peek::Record(record) => {
                         prop_assert!(record.len() <= ring.max_len());
                         let _ = consumer.read::<u64, ()>(&record, || ());
-                        consumer.append(&record, &mut Vec::new());
-                        consumer.release(record);
+                        match step % 3 {
+                            0 => drop(consumer.take::<u64, ()>(record, |_| (), || ())),
+                            1 => drop(take(&mut consumer, record)),
+                            _ => batch(&mut consumer, record),
+                        }
                     }
                     Peek::Other(peer) => consumer.expect(peer),
-                    Peek::Empty | Peek::Passed | Peek::Corrupt => break,
+                    Peek::Empty | Peek::Passed | Peek::Corrupt => {}
+                }
+                if let Some((at, word)) = changes.get(step / 4) {
+                    write(*at, *word);
                 }
             }
             let _ = consumer.discard_undelivered();
         }
     }
+}
+
+/// A header that is near one, or anything.
+fn any_word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        Just(u64::MAX),
+        0..64u64,
+        (0..64u64).prop_map(|len| 1 << 40 | DATA << 32 | len),
+        (0..64u64).prop_map(|len| PADDING << 32 | len),
+    ]
+}
+
+fn any_head() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), (0..40u64).prop_map(|h| h * 8)]
+}
+
+/// What follows `record` in a batch.
+fn batch(consumer: &mut Consumer, record: Record) {
+    let start = consumer.progress();
+    let mut progress = consumer.pass(start, record);
+    let mut count = 1;
+    while let Some(record) = consumer.peek_usual(progress) {
+        if !consumer.is_within_a_lap(start, &record) {
+            break;
+        }
+        consumer.append(&record, &mut Vec::new());
+        progress = consumer.pass(progress, record);
+        count += 1;
+    }
+    assert!(count <= 16, "more records than the ring has words");
+    consumer.publish_received();
 }
