@@ -110,7 +110,12 @@ pub(crate) fn wait(
             continue;
         };
         if !is_alive(holder) {
-            if lock.exchange(marked, mine) {
+            let judged = if without(Step::JudgedWord) {
+                lock.seen()
+            } else {
+                marked
+            };
+            if lock.exchange(judged, mine) {
                 return Ok(());
             }
             continue;
@@ -367,5 +372,6 @@ mod models {
         for step in [Step::TakeAcquire, Step::GiveRelease, Step::StillWaiters] {
             assert!(run_without(step, || model(3, false)), "{step:?}");
         }
+        assert!(run_without(Step::JudgedWord, || model(2, true)));
     }
 }

@@ -180,6 +180,8 @@ pub(crate) enum Step {
     GiveRelease,
     /// and who waited for it leaves the mark that others may wait.
     StillWaiters,
+    /// What is taken over is the word whose owner was found dead.
+    JudgedWord,
     /// A reader of the store looks at the slot again,
     SlotAgain,
     /// and at the block's stamp,
