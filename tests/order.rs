@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Domain, Process, Random, Slow, hear, play, say, scale, until};
+use common::{Domain, Process, Random, Slow, hear, play, say, scale, tally, until};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
@@ -11,6 +11,7 @@ use ringlane::{
     Channel, Error, Message, Owned, Plain, Receiver, SendError, Sender, TryRecvError, TrySendError,
     Wait,
 };
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -1009,23 +1010,49 @@ fn times(count: usize) -> impl Iterator<Item = u64> {
 
 /// One message at a time, there and back: both sleep before each.
 /// https://github.com/eclipse-iceoryx/iceoryx2/issues/1811 is a lost one.
-#[test]
-fn no_wake_is_lost_in_a_ping_pong() {
-    let domain = Domain::new("ping-pong");
+fn ping_pong(domain: &Domain, count: usize) {
     let options = domain.of::<u64>().wait(Wait::Sleep);
-    let mut host = options.clone().create("c").unwrap();
+    let mut host = options.create("c").unwrap();
     let other = Process::start("echo", &[domain.name()]);
     let mut slow = Slow::default();
-    for i in times(scale(20_000, 100_000, 10_000_000)) {
+    for i in times(count) {
         slow.time(|| host.send(i)).unwrap();
         assert_eq!(host.recv(), Ok(i));
     }
     let (sender, receiver) = host.split();
     let (sent, received) = (sender.stats(), receiver.stats());
     assert!(sent.rescues <= slow.0, "{} > {}", sent.rescues, slow.0);
-    assert!(sent.sleeps + received.sleeps > 0);
+    assert!(sent.wakes > 0 && received.wakes > 0);
     drop((sender, receiver));
     other.finish();
+    let wakes = sent.wakes + received.wakes;
+    tally(
+        "wakeup",
+        "sleeps that were ended by the other's wake",
+        wakes,
+    );
+}
+
+#[test]
+fn no_wake_is_lost_in_a_ping_pong() {
+    ping_pong(
+        &Domain::new("ping-pong"),
+        scale(20_000, 300_000, 200_000_000),
+    );
+}
+
+/// Where whoever wakes and whoever sleeps may each be interrupted at any place by the other.
+#[test]
+fn no_wake_is_lost_in_a_ping_pong_on_one_processor() {
+    let domain = Domain::new("one-processor");
+    let all = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    let allowed = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu));
+    one.set(allowed.unwrap());
+    // Of this thread, and of the process that it starts.
+    sched_setaffinity(None, &one).unwrap();
+    ping_pong(&domain, scale(20_000, 3_300_000, 2_000_000_000));
+    sched_setaffinity(None, &all).unwrap();
 }
 
 /// The ring holds two messages, and who receives them does not sleep.
