@@ -36,9 +36,12 @@ fn process() {
             });
         }
         "echo" => {
-            let options = Channel::<u64>::options().domain(arguments[0]);
+            let [domain, wait] = arguments else {
+                panic!("{arguments:?}")
+            };
+            let options = Channel::<u64>::options().domain(domain);
             let mut slow = Slow::default();
-            let options = options.wait(Wait::Sleep);
+            let options = options.wait(wait_of(wait));
             let mut channel = slow.time(|| options.open("c")).unwrap();
             while let Ok(value) = channel.recv() {
                 slow.time(|| channel.send(value)).unwrap();
@@ -1008,21 +1011,24 @@ fn times(count: usize) -> impl Iterator<Item = u64> {
     (0..count as u64).take_while(move |_| Instant::now() < end)
 }
 
-/// One message at a time, there and back: both sleep before each.
-/// https://github.com/eclipse-iceoryx/iceoryx2/issues/1811 is a lost one.
-fn ping_pong(domain: &Domain, count: usize) {
+/// One message at a time, there and back. This end goes to sleep before each answer, after any
+/// number of pauses up to `most`; `wait` is how the other one waits.
+/// https://github.com/eclipse-iceoryx/iceoryx2/issues/1811 is a lost wake.
+fn ping_pong(domain: &Domain, wait: &str, most: u64, count: usize) -> u64 {
     let options = domain.of::<u64>().wait(Wait::Sleep);
     let mut host = options.create("c").unwrap();
-    let other = Process::start("echo", &[domain.name()]);
+    let other = Process::start("echo", &[domain.name(), wait]);
     let mut slow = Slow::default();
     for i in times(count) {
         slow.time(|| host.send(i)).unwrap();
+        let pauses = Random::of(i).next() % (most + 1);
+        (0..pauses).for_each(|_| std::hint::spin_loop());
         assert_eq!(host.recv(), Ok(i));
     }
     let (sender, receiver) = host.split();
     let (sent, received) = (sender.stats(), receiver.stats());
     assert!(sent.rescues <= slow.0, "{} > {}", sent.rescues, slow.0);
-    assert!(sent.wakes > 0 && received.wakes > 0);
+    assert!(received.wakes > 0);
     drop((sender, receiver));
     other.finish();
     let wakes = sent.wakes + received.wakes;
@@ -1031,14 +1037,22 @@ fn ping_pong(domain: &Domain, count: usize) {
         "sleeps that were ended by the other's wake",
         wakes,
     );
+    sent.sent
 }
 
 #[test]
 fn no_wake_is_lost_in_a_ping_pong() {
-    ping_pong(
-        &Domain::new("ping-pong"),
-        scale(20_000, 300_000, 200_000_000),
-    );
+    let domain = Domain::new("ping-pong");
+    ping_pong(&domain, "sleep", 0, scale(20_000, 300_000, 200_000_000));
+}
+
+/// The answer comes at any moment of going to sleep.
+#[test]
+fn no_wake_is_lost_while_going_to_sleep() {
+    let domain = Domain::new("going-to-sleep");
+    let count = scale(100_000, 3_000_000, 1_000_000_000);
+    let answers = ping_pong(&domain, "spin", 256, count);
+    tally("wakeup", "answers at any moment of going to sleep", answers);
 }
 
 /// Where whoever wakes and whoever sleeps may each be interrupted at any place by the other.
@@ -1051,7 +1065,7 @@ fn no_wake_is_lost_in_a_ping_pong_on_one_processor() {
     one.set(allowed.unwrap());
     // Of this thread, and of the process that it starts.
     sched_setaffinity(None, &one).unwrap();
-    ping_pong(&domain, scale(20_000, 3_300_000, 2_000_000_000));
+    ping_pong(&domain, "sleep", 0, scale(20_000, 3_600_000, 2_000_000_000));
     sched_setaffinity(None, &all).unwrap();
 }
 
