@@ -22,6 +22,10 @@ loom:
 asan:
     RUSTFLAGS="-Zsanitizer=address" RUSTDOCFLAGS="-Zsanitizer=address" cargo +nightly test --target x86_64-unknown-linux-gnu
 
+# The ring between threads under ThreadSanitizer (nightly)
+tsan:
+    RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" TSAN_OPTIONS=suppressions=.ci/tsan-suppressions cargo +nightly test --target x86_64-unknown-linux-gnu --lib ring::
+
 # The benchmarks
 bench *args:
     cargo bench {{args}}
