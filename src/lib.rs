@@ -128,6 +128,7 @@ struct CompileFail;
 #[cfg(all(test, not(loom)))]
 #[path = "../tests/common"]
 mod common {
+    pub mod cases;
     pub mod random;
     pub mod tally;
 }

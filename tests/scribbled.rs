@@ -4,7 +4,7 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, Random, play, scale};
+use common::{Domain, Random, play, scale, tally};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use ringlane::{
@@ -259,7 +259,7 @@ fn scribbled_channels_give_typed_errors() {
     let before = proptest::collection::vec(patch_of_channel(), 0..5);
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
     let all = (messages, before, acts, any::<[bool; 3]>());
-    let cases = scale(3_000, 10_000, 500_000);
+    let cases = scale(3_000, 60_000, 1_000_000);
     let outcome = runner(cases).run(&all, |(messages, before, acts, how)| {
         let [crashed, guest_first, keep] = how;
         let options = || {
@@ -302,6 +302,7 @@ fn scribbled_channels_give_typed_errors() {
         Ok(())
     });
     outcome.unwrap_or_else(|e| panic!("{e}"));
+    tally("corrupt", "channel files patched", cases as u64);
 }
 
 /// Records that were taken back, all around the ring: there is always one more to pass over.
@@ -351,7 +352,8 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let _keeper = domain.of::<u64>().create("keeper").unwrap();
     let file = domain.file("c");
     let mut random = Random::printed();
-    for _ in 0..scale(300, 2_000, 200_000) {
+    let rounds = scale(300, 2_000, 200_000);
+    for _ in 0..rounds {
         let options = || domain.of::<[u8]>().capacity(RING as usize);
         let mut host = options().create("c").unwrap();
         let mut guest = options().open("c").unwrap();
@@ -393,6 +395,7 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
         drop((guest, host));
         let _ = fs::remove_file(&file);
     }
+    tally("hostile", "patches of a channel in use", 40 * rounds as u64);
 }
 
 /// The same of a roster: it may lie about who lives, but not break anything.
@@ -414,7 +417,8 @@ fn scribbled_rosters_give_typed_errors() {
     let patches = (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how });
     let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
     let all = (patches.clone(), patches, any::<bool>());
-    let outcome = runner(scale(2_000, 10_000, 200_000)).run(&all, |(before, during, keep)| {
+    let cases = scale(2_000, 10_000, 200_000);
+    let outcome = runner(cases).run(&all, |(before, during, keep)| {
         let _ = fs::remove_dir_all(domain.path());
         fs::create_dir(domain.path()).unwrap();
         fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();
@@ -454,4 +458,5 @@ fn scribbled_rosters_give_typed_errors() {
         Ok(())
     });
     outcome.unwrap_or_else(|e| panic!("{e}"));
+    tally("corrupt", "rosters patched", cases as u64);
 }

@@ -6,6 +6,8 @@ mod kills;
 #[cfg(loom)]
 mod models;
 #[cfg(not(loom))]
+mod mutations;
+#[cfg(not(loom))]
 mod threads;
 #[cfg(not(loom))]
 mod twin;

@@ -158,7 +158,7 @@ impl Attachment {
     }
 
     /// What must be so for lookups to mean anything. The rest is checked where it is used.
-    fn check_header(&self) -> Result<()> {
+    pub(super) fn check_header(&self) -> Result<()> {
         let header = self.header();
         if header.hash.load(Relaxed) != HASH_RAPID_V3 {
             return Err(self.corrupt(Flaw {

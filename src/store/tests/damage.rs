@@ -4,6 +4,7 @@
 use super::Yard;
 use super::damages::{Damage, Harm, damages, put, sound, word};
 use super::scenes::chain;
+use crate::common::tally::tally;
 use crate::error::{Error, Result};
 use crate::layout::{FIRST_BITS, store_word};
 use crate::store::Store;
@@ -61,7 +62,11 @@ fn one_damaged_word_is_found_and_named() {
         }
         yard.take(&name);
     }
-    eprintln!("{} kinds of damage", damages.len());
+    tally(
+        "corrupt",
+        "kinds of damage to a store",
+        damages.len() as u64,
+    );
 }
 
 fn must_name(damage: &Damage, outcome: Result<()>) {

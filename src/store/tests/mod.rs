@@ -4,6 +4,7 @@ mod chains;
 mod damage;
 mod damages;
 mod kills;
+mod mutations;
 mod real_kills;
 mod scenes;
 mod scribbles;

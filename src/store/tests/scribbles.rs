@@ -4,7 +4,7 @@
 use super::damages::sound;
 use super::{LOCK, Yard};
 use crate::common::random::Random;
-use crate::common::tally::scale;
+use crate::common::tally::{scale, tally};
 use crate::error::{Error, Result};
 use crate::layout::{HEAP, store_word};
 use crate::store::{CasError, Store};
@@ -46,7 +46,7 @@ fn patch(file: &File, random: &mut Random) {
 }
 
 /// `false` if there is no use in going on: somebody who lives seems to have the lock.
-fn fine<T: Debug>(outcome: Result<T>) -> bool {
+pub(super) fn fine<T: Debug>(outcome: Result<T>) -> bool {
     match outcome {
         Ok(_)
         | Err(
@@ -111,7 +111,8 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
     let yard = Yard::new("store-scribbled");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for case in 0..scale(800, 12_000, 600_000) {
+    let cases = scale(800, 40_000, 1_000_000);
+    for case in 0..cases {
         let (before, during) = (random.below(4), random.below(4));
         let name = yard.put(&image);
         let path = yard.file(&name);
@@ -151,6 +152,7 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
         drop(stores);
         yard.take(&name);
     }
+    tally("corrupt", "store files patched", cases as u64);
 }
 
 /// The same at no agreed moment: two threads use it meanwhile.
@@ -159,7 +161,8 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let yard = Yard::new("store-scribbling");
     let image = yard.image(sound);
     let mut random = Random::printed();
-    for _ in 0..scale(80, 1_500, 75_000) {
+    let rounds = scale(80, 1_500, 75_000);
+    for _ in 0..rounds {
         let name = yard.put(&image);
         let path = yard.file(&name);
         let file = File::options().read(true).write(true).open(path).unwrap();
@@ -184,4 +187,5 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
         drop(stores);
         yard.take(&name);
     }
+    tally("hostile", "patches of a store in use", 30 * rounds as u64);
 }
