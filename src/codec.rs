@@ -234,6 +234,9 @@ where
 /// The codec of serde types, in the `postcard` format. It goes through a buffer of the handle,
 /// which grows to the largest message and is used again.
 ///
+/// A value is serialized anew each time a sending call tries: twice where the room that was seen
+/// last is used up, and more often while the ring is full. It should come out the same each time.
+///
 /// A type whose values take no bytes but come in any number, such as `Vec<()>`, should not be used:
 /// `serde` counts them one by one, as many as a damaged message says.
 ///

@@ -455,11 +455,15 @@ mod serde_types {
         // Iterators pass over it.
         host.send_all(lines).unwrap();
         assert_eq!(guest.try_iter().count(), 3);
-        // In place it can be looked at, and is gone then.
+        // In place it can be looked at, and left; else it is gone then.
         host.send_all([&text, &Line::Quit]).unwrap();
-        let message = guest.recv_ref().unwrap();
-        assert!(matches!(message.get(), Err(Error::Decode(_))));
-        drop(message);
+        for keep in [true, false] {
+            let message = guest.recv_ref().unwrap();
+            assert!(matches!(message.get(), Err(Error::Decode(_))));
+            if keep {
+                message.keep();
+            }
+        }
         assert_eq!(guest.recv(), Ok(ShortLine::Quit));
     }
 

@@ -30,7 +30,8 @@ impl<T: Message + ?Sized> RecvRef<'_, T> {
     /// Copies the message out and makes a value of it.
     ///
     /// # Errors
-    /// `Decode`.
+    /// `Decode`. The message is still here, to be looked at as bytes, and counts as received only
+    /// when this is dropped.
     pub fn get(&self) -> Result<Owned<T>> {
         let received = Received::new(&self.receiver.consumer, self.record);
         T::Codec::decode(received, &mut Vec::new())
