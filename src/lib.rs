@@ -125,10 +125,12 @@ struct Readme;
 #[doc = include_str!("../tests/compile_fail.md")]
 struct CompileFail;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "../tests/common"]
 mod common {
+    #[cfg(not(loom))]
     pub mod cases;
+    #[cfg(not(loom))]
     pub mod random;
     pub mod tally;
 }

@@ -237,6 +237,11 @@ mod mutants {
         LEFT_OUT.set(Some(step));
         let outcome = std::panic::catch_unwind(f);
         LEFT_OUT.set(None);
+        #[cfg(test)]
+        if outcome.is_err() {
+            let what = "removals of a step of a protocol, each noticed";
+            crate::common::tally::tally("model", what, 1);
+        }
         outcome.is_err()
     }
 }
