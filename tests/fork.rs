@@ -4,7 +4,7 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, LONG, Process, hear, play, say, scale, until};
+use common::{Domain, LONG, Process, Random, hear, play, say, scale, skip, tally, until};
 use ringlane::{
     Channel, Error, Listener, PeerState, Receiver, RecvError, Runtime, SendError, Sender,
     TryRecvError, TrySendError,
@@ -216,6 +216,7 @@ fn handles_in_a_fork_answer_forked_and_touch_nothing() {
     }
     parent.finish();
     assert_eq!(own.recv_timeout(LONG), gone(RecvError::Closed));
+    tally("fork", "forks with handles that touch nothing", 2);
 }
 
 /// Forks with a message in each hand: one being written, one being read.
@@ -261,6 +262,7 @@ fn a_fork_cannot_deal_with_the_messages_in_its_parents_hands() {
     assert_eq!(parent.line(), "done");
     assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
     parent.finish();
+    tally("fork", "forks with messages in hand", 1);
 }
 
 fn sleep() -> Command {
@@ -388,6 +390,7 @@ fn forks_under_traffic_lose_nothing() {
     parent.finish();
     assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
     assert_eq!(host.peer(), PeerState::Absent);
+    tally("fork", "forks under traffic", forks);
 }
 
 // ---- Who is dead.
@@ -441,7 +444,7 @@ fn is_there(pid: u32) -> bool {
 fn pidfds_work() -> bool {
     let works = pidfd_open(getpid(), PidfdFlags::empty()).is_ok();
     if !works {
-        eprintln!("skipped: there is no `pidfd_open` here");
+        skip("fork", "there is no `pidfd_open` here");
     }
     works
 }
@@ -455,8 +458,27 @@ impl Drop for Orphan {
     }
 }
 
-fn dies_though_it_leaves_behind(how: &str) {
+/// How long a round waits: the first so long that who waits for the other end has looked whether
+/// its process lives, the others anything up to that.
+fn pause(round: u64, random: &mut Random) -> Duration {
+    const LOOKED: Duration = Duration::from_millis(150);
+    match round {
+        0 => LOOKED,
+        _ => random.micros(LOOKED.as_micros() as u64),
+    }
+}
+
+fn die_though_they_leave_behind(how: &str, rounds: usize) {
     let domain = Domain::new(&format!("behind-{how}"));
+    let mut random = Random::printed();
+    for round in 0..rounds as u64 {
+        dies_though_it_leaves_behind(&domain, how, pause(round, &mut random));
+    }
+    let what = format!("deaths of parents that left a process behind (by {how})");
+    tally("fork", &what, rounds as u64);
+}
+
+fn dies_though_it_leaves_behind(domain: &Domain, how: &str, before: Duration) {
     let mut host = domain.of::<u64>().create("c").unwrap();
     let mut parent = Process::start("leave behind", &[domain.name(), how]);
     let pid = parent.pid();
@@ -466,7 +488,7 @@ fn dies_though_it_leaves_behind(how: &str) {
     host.send(2).unwrap();
     let found = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| host.recv_timeout(LONG));
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(before);
         assert!(!waiting.is_finished());
         parent.kill();
         waiting.join().unwrap()
@@ -496,19 +518,19 @@ fn dies_though_it_leaves_behind(how: &str) {
 
 #[test]
 fn a_parent_is_dead_though_its_fork_lives() {
-    dies_though_it_leaves_behind("fork");
+    die_though_they_leave_behind("fork", scale(1, 20, 1_000));
 }
 
 #[test]
 fn a_parent_is_dead_though_its_clone_lives() {
     if pidfds_work() {
-        dies_though_it_leaves_behind("clone");
+        die_though_they_leave_behind("clone", scale(1, 200, 10_000));
     }
 }
 
 #[test]
 fn a_parent_is_dead_though_a_program_that_it_started_lives() {
-    dies_though_it_leaves_behind("spawn");
+    die_though_they_leave_behind("spawn", scale(1, 20, 1_000));
 }
 
 /// What a careless `closefrom` does.
@@ -545,6 +567,15 @@ fn a_process_that_lost_its_token_is_alive() {
     if !pidfds_work() {
         return;
     }
+    let mut random = Random::printed();
+    let rounds = scale(3, 200, 10_000) as u64;
+    for round in 0..rounds {
+        lives_without_its_token(&domain, round, pause(round, &mut random));
+    }
+    tally("fork", "lost tokens that were no death", rounds);
+}
+
+fn lives_without_its_token(domain: &Domain, round: u64, meanwhile: Duration) {
     let mut host = domain.of::<u64>().create("c").unwrap();
     let mut guest = Process::start("lose token", &[domain.name()]);
     let pid = guest.pid();
@@ -554,25 +585,18 @@ fn a_process_that_lost_its_token_is_alive() {
     guest.tell("lose it");
     assert_eq!(guest.line(), "lost");
     assert_eq!(locks(&roster), 1, "this proves nothing");
-    for round in 0..5 {
-        // Others come, look for a place, and must not take this one's.
-        let mut other = actor::host(domain.name(), "another");
-        let own = Channel::<u64>::options()
-            .domain(domain.name())
-            .open("another");
-        assert_eq!(other.ask("send 1"), "Ok(())");
-        assert_eq!(own.unwrap().recv_timeout(LONG), Ok(1));
-        assert_eq!(host.peer(), PeerState::Alive { pid });
-        assert_eq!(
-            host.recv_timeout(Duration::from_millis(250)),
-            Err(TryRecvError::Empty)
-        );
-        let again = domain.of::<u64>().open("c");
-        assert!(matches!(again, Err(Error::EndTaken { pid: by, .. }) if by == pid));
-        host.send(round).unwrap();
-        assert_eq!(host.recv_timeout(LONG), Ok(round));
-        other.finish();
-    }
+    // Others come, look for a place, and must not take this one's.
+    let mut other = actor::host(domain.name(), "another");
+    let own = domain.of::<u64>().open("another");
+    assert_eq!(other.ask("send 1"), "Ok(())");
+    assert_eq!(own.unwrap().recv_timeout(LONG), Ok(1));
+    assert_eq!(host.peer(), PeerState::Alive { pid });
+    assert_eq!(host.recv_timeout(meanwhile), Err(TryRecvError::Empty));
+    let again = domain.of::<u64>().open("c");
+    assert!(matches!(again, Err(Error::EndTaken { pid: by, .. }) if by == pid));
+    host.send(round).unwrap();
+    assert_eq!(host.recv_timeout(LONG), Ok(round));
+    other.finish();
     // When it dies, that is seen all the same.
     guest.kill();
     assert_eq!(host.recv_timeout(LONG), gone(RecvError::PeerDied { pid }));

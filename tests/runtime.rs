@@ -9,7 +9,7 @@ use ringlane::{
     Channel, Child, ChildResult, ChildSpec, Error, PeerState, RecvError, Restart, Runtime,
     TryRecvError, inspect,
 };
-use runtime_common::common::scale;
+use runtime_common::common::{Random, scale, tally};
 use runtime_common::puppet::{ask, line, puppet, up};
 use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, state, until, wait_to_go_on};
 use rustix::pipe::PipeFlags;
@@ -935,6 +935,21 @@ fn a_child_does_not_wait_for_ever(case: &Case) {
 
 fn main_may_start_in_a_thread_that_ends(case: &Case) {
     // The kernel's parent-death signal comes when the *thread* that spawned a child ends.
+    let rounds = scale(1, 200, 10_000);
+    let mut random = Random::printed();
+    for round in 0..rounds {
+        let spare = match round {
+            0 => Duration::from_millis(300),
+            _ => random.micros(50_000),
+        };
+        outlive_the_thread(case, spare);
+    }
+    tally("fork", "mains started in threads that ended", rounds as u64);
+}
+
+/// Neither the start of its children nor a restart binds their lives to a thread. Gives the signal
+/// that long to come.
+fn outlive_the_thread(case: &Case, spare: Duration) {
     let domain = case.domain.clone();
     let start = move || {
         let mut sleep = Command::new("sleep");
@@ -956,7 +971,7 @@ fn main_may_start_in_a_thread_that_ends(case: &Case) {
         .unwrap();
     let (generation, next) = up(&mut channel);
     assert_eq!(generation, 2);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(spare);
     assert!(is_alive(next) && is_alive(sleeper) && !is_alive(pid));
     assert_eq!(ask(&mut channel, "say alive"), "alive");
     assert_eq!(runtime.children()[1].generation, 1);
