@@ -9,8 +9,10 @@ use super::{Process, hear, say};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::{c_int, c_long, c_void};
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::ptr::{null_mut, without_provenance_mut};
 
 /// In the process that is to be traced: tells which thread it is, and waits until it is traced.
@@ -22,8 +24,9 @@ pub fn consent() {
 /// Stops the calling thread, which must be traced: it would die of it else.
 #[inline(never)]
 pub fn mark() {
-    // SAFETY: the trap changes nothing; whoever traces us takes it away.
-    unsafe { std::arch::asm!("int3", options(nomem, nostack, preserves_flags)) };
+    // SAFETY: the trap changes nothing; whoever traces us takes it away. Not `nomem`: stores stay on
+    // the side of it where they are written.
+    unsafe { std::arch::asm!("int3", options(nostack, preserves_flags)) };
 }
 
 /// Why a traced thread stands still.
@@ -45,6 +48,7 @@ pub enum Stop {
 pub struct Tracee {
     process: Process,
     thread: libc::pid_t,
+    registers: libc::user_regs_struct,
     /// Where `mark` traps, once that is known.
     mark: u64,
     /// It has gone into a system call and not come out.
@@ -71,6 +75,8 @@ impl Tracee {
         let mut tracee = Tracee {
             process,
             thread,
+            // SAFETY: numbers, for which all zeros will do.
+            registers: unsafe { std::mem::zeroed() },
             mark: 0,
             in_call: false,
             traced: true,
@@ -111,31 +117,34 @@ impl Tracee {
     /// At the [`Stop::Entry`] of a system call: it is not made, and this is what came of it.
     pub fn refuse(&mut self, errno: Errno) -> Stop {
         assert!(self.in_call);
-        let mut registers = self.registers();
+        let mut registers = self.registers;
         registers.orig_rax = u64::MAX;
         self.set_registers(&registers);
         let stop = self.run_to_call();
         if stop == Stop::Exit {
-            let mut registers = self.registers();
+            let mut registers = self.registers;
             registers.rax = i64::from(-errno.raw_os_error()) as u64;
             self.set_registers(&registers);
         }
         stop
     }
 
-    pub fn registers(&self) -> libc::user_regs_struct {
-        // SAFETY: numbers, for which all zeros will do; the kernel overwrites them.
-        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    /// Those of the thread where it stands.
+    pub fn registers(&self) -> &libc::user_regs_struct {
+        &self.registers
+    }
+
+    fn read_registers(&mut self) {
         // SAFETY: the kernel writes the registers of a stopped thread to where that much room is.
         let outcome = unsafe {
-            let to: *mut libc::user_regs_struct = &raw mut registers;
+            let to: *mut libc::user_regs_struct = &raw mut self.registers;
             libc::ptrace(libc::PTRACE_GETREGS, self.thread, null_mut::<c_void>(), to)
         };
         assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
-        registers
     }
 
     pub fn set_registers(&mut self, registers: &libc::user_regs_struct) {
+        self.registers = *registers;
         // SAFETY: the kernel reads the registers from where they are; what they lead to happens in
         // another process.
         let outcome = unsafe {
@@ -160,20 +169,13 @@ impl Tracee {
         self.process.kill();
     }
 
-    /// Waits for the end of the process, which must be a good one: its thread is traced no more.
+    /// Lets it run on without us from where it stands, to its end, which must be a good one.
     #[track_caller]
     pub fn finish(mut self) {
-        while self.traced {
-            self.run();
-        }
-        let status = self.process.wait();
-        assert!(status.success(), "the process failed: {status}");
-    }
-
-    /// Lets the process go on without us.
-    pub fn detach(&mut self) {
         request(libc::PTRACE_DETACH, self.thread, 0).unwrap();
         self.traced = false;
+        let status = self.process.wait();
+        assert!(status.success(), "the process failed: {status}");
     }
 
     fn resume(&mut self, how: libc::c_uint) -> Stop {
@@ -209,18 +211,19 @@ impl Tracee {
             self.traced = false;
             return Ok(Stop::Ended(status));
         }
+        self.read_registers();
         let is_event = status >> 16 != 0;
         match libc::WSTOPSIG(status) {
             _ if is_event => Err(0),
             CALL => {
                 self.in_call = !self.in_call;
                 Ok(match self.in_call {
-                    true => Stop::Entry(self.registers().orig_rax as c_long),
+                    true => Stop::Entry(self.registers.orig_rax as c_long),
                     false => Stop::Exit,
                 })
             }
             libc::SIGTRAP => {
-                let at = self.registers().rip;
+                let at = self.registers.rip;
                 // The first trap of all is a mark.
                 if self.mark == 0 {
                     self.mark = at;
@@ -238,6 +241,46 @@ impl Tracee {
 impl Drop for Tracee {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A file that a traced process may write to, as it was when it was looked at last.
+pub struct Watched {
+    map: memmap2::MmapRaw,
+    seen: Vec<u8>,
+}
+
+impl Watched {
+    /// `None` if it is empty.
+    pub fn open(path: &Path) -> io::Result<Option<Watched>> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len() as usize;
+        if len == 0 {
+            return Ok(None);
+        }
+        let map = memmap2::MmapOptions::new().map_raw_read_only(&file)?;
+        assert_eq!(map.len(), len);
+        let seen = vec![0; len];
+        let mut watched = Watched { map, seen };
+        watched.has_changed();
+        Ok(Some(watched))
+    }
+
+    /// Whether it is not as it was. All who write to it must stand still.
+    pub fn has_changed(&mut self) -> bool {
+        let (now, len) = (self.map.as_ptr(), self.seen.len());
+        // SAFETY: both are that long, and nobody writes to them meanwhile.
+        unsafe {
+            let same = libc::memcmp(now.cast(), self.seen.as_ptr().cast(), len) == 0;
+            if !same {
+                self.seen.as_mut_ptr().copy_from_nonoverlapping(now, len);
+            }
+            !same
+        }
+    }
+
+    pub fn seen(&self) -> &[u8] {
+        &self.seen
     }
 }
 
