@@ -5,9 +5,9 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, LONG, Process, play, say};
+use common::{Domain, LONG, Process, play, say, tally};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
-use ringlane::{Channel, Error, Message, Plain, Result};
+use ringlane::{Channel, Error, Message, Plain, Result, Store};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -291,6 +291,83 @@ fn another_layout_names_both_versions() {
     assert!(!file.exists());
 }
 
+/// In each kind of file, one word of the header is not what it should be.
+#[test]
+fn headers_of_others_are_named() {
+    let domain = Domain::new("headers");
+    let channel = abandoned(&domain);
+    drop(Store::options().domain(domain.name()).create("s").unwrap());
+    type Open = fn(&str) -> Option<Error>;
+    let tries: [(PathBuf, Open); 3] = [
+        (channel, |domain| {
+            let options = Channel::<u64>::options().domain(domain);
+            options.open("c").err()
+        }),
+        (domain.path().join("s.store"), |domain| {
+            Store::options().domain(domain).open("s").err()
+        }),
+        (domain.path().join("roster"), |domain| {
+            let options = Channel::<u64>::options().domain(domain);
+            options.create("new").err()
+        }),
+    ];
+    let mut count = 0;
+    for (file, open) in tries {
+        let mut with = |at: u64, value: u64| {
+            let sound = word(&file, at);
+            patch(&file, at, value);
+            let before = Seen::of(&file);
+            let error = open(domain.name());
+            let error = error.unwrap_or_else(|| panic!("{file:?} with {value:x} at {at}"));
+            before.has_the_same_content();
+            patch(&file, at, sound);
+            count += 1;
+            error
+        };
+        let [magic, version, size] = [0, VERSION, SIZE].map(|at| word(&file, at));
+        let ours = version as u32;
+        for theirs in [0, 1, ours - 1, ours + 1, ours.swap_bytes(), 1000, u32::MAX] {
+            match with(VERSION, version & !0xffff_ffff | u64::from(theirs)) {
+                Error::Layout {
+                    path,
+                    expected,
+                    found,
+                } => assert_eq!((Path::new(&path), expected, found), (&*file, ours, theirs)),
+                other => panic!("{theirs}: {other:?}"),
+            }
+        }
+        let mut is_refused = |at: u64, values: &[u64], why: &str| {
+            for value in values {
+                match with(at, *value) {
+                    Error::Refused { path, why: told } => {
+                        assert_eq!(Path::new(&path), file);
+                        assert!(told.contains(why), "{value:x}: {told:?} instead of {why:?}");
+                    }
+                    other => panic!("{value:x}: {other:?}"),
+                }
+            }
+        };
+        let magics = [0, 1, !magic, magic.swap_bytes(), magic ^ 1, magic ^ 1 << 63];
+        is_refused(0, &magics, "no segment");
+        let kind = version >> 32;
+        let kinds = [0, 1, 2, 3, 4, 255, 0xffff_ffff].map(|other| other << 32 | u64::from(ours));
+        let kinds: Vec<_> = kinds.into_iter().filter(|k| k >> 32 != kind).collect();
+        is_refused(VERSION, &kinds, "kind");
+        is_refused(SIZE, &[size + 4096, size.swap_bytes(), u64::MAX], "size");
+        // A store may have grown since.
+        if file.extension() != Some("store".as_ref()) {
+            is_refused(SIZE, &[0, 1, size - 8], "size");
+        }
+    }
+    tally("mismatch", "headers with a word of another", count);
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    assert_eq!(guest.try_recv(), Ok(7));
+    drop(guest);
+    domain.remove::<u64>("c");
+    let store = Store::options().domain(domain.name()).open("s").unwrap();
+    store.remove().unwrap();
+}
+
 #[test]
 fn a_segment_of_another_kind_is_no_channel() {
     let domain = Domain::new("kind");
@@ -398,6 +475,12 @@ impl<'a> RefusedCalls<'a> {
         // Who only wants to have a look is not caught by it either.
         let _ = ringlane::inspect::snapshot_domain(self.0.name());
         before.is_untouched();
+        let fault = match why {
+            "truncated" | "size" => "truncate",
+            "kind" => "mismatch",
+            _ => "permissions",
+        };
+        tally(fault, "calls that refused a file", 5);
     }
 }
 

@@ -23,6 +23,7 @@ fn process() {
         "lose token" => lose_token(arguments[0]),
         "churn" => churn(arguments[0], arguments[1], arguments[2]),
         "remover" => remove_for_ever(arguments[0]),
+        "echo" => echo(arguments[0]),
         other => panic!("{other}"),
     });
 }
@@ -383,4 +384,49 @@ fn removal_races_those_who_come_and_go_and_are_killed() {
         "kills of processes beside those that remove their domain",
         kills as u64,
     );
+}
+
+// ---- Names that others remove.
+
+/// Tells by a store what it is told by a channel, and answers.
+fn echo(domain: &str) {
+    let mut guest = Channel::<u64>::options().domain(domain).open("c").unwrap();
+    let store = Store::options().domain(domain).open("s").unwrap();
+    while let Ok(number) = guest.recv() {
+        assert_eq!(store.get::<u64>("host").unwrap(), Some(number));
+        store.set("guest", &number).unwrap();
+        guest.send(number).unwrap();
+    }
+}
+
+/// Somebody tidies `/dev/shm` up, as systemd does at a logout: whoever has a channel or a store goes
+/// on. In https://github.com/eProsima/Fast-DDS/issues/5576 communication ends.
+#[test]
+fn traffic_goes_on_though_all_names_are_removed() {
+    let domain = Domain::new("no-names");
+    let path = |name: &str| domain.path().join(name);
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    let mut guest = Process::start("echo", &[domain.name()]);
+    let mut names = ["s.store", "c.channel", "roster"].into_iter();
+    for number in 0..400u64 {
+        store.set("host", &number).unwrap();
+        host.send(number).unwrap();
+        assert_eq!(host.recv_timeout(LONG), Ok(number));
+        assert_eq!(store.get::<u64>("guest").unwrap(), Some(number));
+        if number % 100 == 50 {
+            match names.next() {
+                Some(name) => fs::remove_file(path(name)).unwrap(),
+                None => fs::remove_dir(domain.path()).unwrap(),
+            }
+        }
+    }
+    // A death is told all the same.
+    let pid = guest.pid();
+    guest.kill();
+    let died = ringlane::TryRecvError::Recv(ringlane::RecvError::PeerDied { pid });
+    assert_eq!(host.recv_timeout(LONG), Err(died));
+    store.verify().unwrap();
+    assert!(!domain.path().exists());
+    tally("truncate", "names removed under traffic", 4);
 }
