@@ -1,22 +1,26 @@
 //! How soon main is told that a child died: of a thousand small children, and of a few big ones,
 //! whose memory the kernel has to take back first. What is told is checked, and how soon is printed:
 //! from the moment of SIGKILL, and from the moment at which the kernel says that the process is
-//! gone, when a pidfd of it becomes readable.
+//! gone, when a pidfd of it becomes readable. And of children that die together with their main.
 
 mod runtime_common;
 #[path = "common/times.rs"]
 mod times;
 
 use ringlane::{Channel, Child, ChildResult, ChildSpec, RecvError, Restart, Runtime, SendError};
-use runtime_common::common::{Random, scale, tally};
-use runtime_common::{Case, say};
+use runtime_common::common::{Random, Shared, scale, tally};
+use runtime_common::{Case, say, until};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 use times::{Times, now};
 
 fn main() {
-    runtime_common::main(&[("deaths_are_told", deaths_are_told)]);
+    runtime_common::main(&[
+        ("deaths_are_told", deaths_are_told),
+        ("main_and_child_die_together", main_and_child_die_together),
+    ]);
 }
 
 const BIG: usize = 256 << 20;
@@ -129,4 +133,140 @@ fn kill(runtime: &Runtime, name: &str, rounds: usize, random: &mut Random) {
         let what = format!("deaths of a {name} child told in `{call}`");
         tally(fault, &what, count);
     }
+}
+
+// ---- Both at once.
+
+/// Words that all processes of the case share: which main it is, the pid of its child, the last
+/// message that a child received, and how many sends of each main returned.
+const LIFE: usize = 0;
+const CHILD: usize = 1;
+const SEEN: usize = 2;
+const SENT: usize = 3;
+
+fn words(case: &Case) -> Shared {
+    Shared::open(case.file("words").to_str().unwrap())
+}
+
+/// A message says which main sent it, and the how manieth of it this is.
+fn parts(message: u64) -> (u64, u64) {
+    (message >> 32, message & 0xffff_ffff)
+}
+
+/// Sends for as long as it lives, or so many messages.
+fn send(case: &Case, runtime: &Runtime, count: u64) {
+    let words = words(case);
+    let life = words.word(LIFE).load(Acquire);
+    let mut channel = runtime.get_channel::<u64>("a-active").unwrap();
+    let mut number = 0;
+    while number < count {
+        match channel.send(life << 32 | number) {
+            Ok(()) => {
+                number += 1;
+                words.word(SENT + life as usize).store(number, Release);
+                if number == 1 {
+                    let pid = runtime.children()[0].pid.unwrap_or(0);
+                    words.word(CHILD).store(u64::from(pid), Release);
+                    say("sends");
+                }
+            }
+            Err(SendError::PeerDied { .. }) => std::thread::sleep(Duration::from_micros(100)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whether a message may follow the one that was received before.
+fn follows(words: &Shared, message: u64, redelivered: bool) -> bool {
+    let seen = words.word(SEEN).load(Acquire);
+    let ((life, number), (last_life, last)) = (parts(message), parts(seen));
+    if life == last_life {
+        return message == seen + 1 || (message == seen && redelivered);
+    }
+    // All that the mains before it had sent was received.
+    let sent = |life: u64| words.word(SENT + life as usize).load(Acquire);
+    let none_is_lost = sent(last_life) <= last + 1 && (last_life + 1..life).all(|l| sent(l) == 0);
+    life > last_life && number == 0 && none_is_lost
+}
+
+fn checks(child: Child) -> ChildResult {
+    let case = Case::here();
+    let words = words(&case);
+    let mut channel = child.active::<u64>()?;
+    loop {
+        match channel.recv_ref() {
+            Ok(message) => {
+                let number = message.get()?;
+                if !follows(&words, number, message.redelivered()) {
+                    let (seen, again) = (words.word(SEEN).load(Acquire), message.redelivered());
+                    case.note(format!("{number:x} after {seen:x}, {again}"));
+                }
+                // Before it is given back.
+                words.word(SEEN).store(number, Release);
+            }
+            Err(RecvError::PeerDied { .. } | RecvError::PeerRestarted { .. }) => {}
+            Err(RecvError::Stopping) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Main and its child are killed at once, or one a little before the other, and the next main is
+/// there at once.
+fn main_and_child_die_together(case: &Case) {
+    const LAST: u64 = 1000;
+    let start = || {
+        let restart = Restart::Always {
+            backoff: Duration::from_micros(200),
+        };
+        let child = ChildSpec::entry("a", checks).capacity(4096);
+        let builder = Runtime::builder(&case.domain).spec(child.restart(restart));
+        builder.start().unwrap()
+    };
+    if case.role() == "main" {
+        send(case, &start(), u64::MAX);
+    }
+    let rounds = scale(30, 500, 50_000);
+    let is_child = std::env::var_os("RINGLANE_CHILD").is_some();
+    if !is_child {
+        let file = std::fs::File::create_new(case.file("words")).unwrap();
+        file.set_len(8 * (SENT + rounds + 2) as u64).unwrap();
+        let words = words(case);
+        let mut random = Random::printed();
+        for life in 1..=rounds {
+            words.word(LIFE).store(life as u64, Release);
+            let mut main = case.start(&["main"]);
+            assert_eq!(main.line(), "sends");
+            std::thread::sleep(random.micros(3_000));
+            // None, if it was between two children.
+            let child = Pid::from_raw(words.word(CHILD).load(Acquire) as i32);
+            let kill_child = || {
+                // Perhaps it is dead already.
+                let _ = child.map(|child| kill_process(child, Signal::KILL));
+            };
+            match random.below(3) {
+                0 => main.kill(),
+                1 => {
+                    kill_child();
+                    std::thread::sleep(random.micros(500));
+                    main.kill();
+                }
+                _ => {
+                    kill_child();
+                    main.kill();
+                }
+            }
+        }
+        words.word(LIFE).store(rounds as u64 + 1, Release);
+    }
+    let runtime = start();
+    send(case, &runtime, LAST);
+    let last = words(case);
+    until("all is received", || {
+        parts(last.word(SEEN).load(Acquire)) == (rounds as u64 + 1, LAST - 1)
+    });
+    assert_eq!(case.notes(), [""; 0]);
+    runtime.shutdown().unwrap();
+    let what = "kills of a main with its child, under traffic";
+    tally("double", what, rounds as u64);
 }
