@@ -1,0 +1,239 @@
+//! A process scribbles over a channel and a store as fast as it can: it makes up positions, records,
+//! roles and locks, and punches holes. Those who share them get typed errors or values, and go on;
+//! those who share another channel and another store of the same domain notice nothing of it.
+
+mod common;
+
+use common::{Domain, LONG, Process, Random, Shared, base, play, say, scale, tally};
+use ringlane::{Channel, Store};
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+#[test]
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(|role, arguments| match role {
+        "scribbler" => scribble(arguments[0], &Shared::open(arguments[1])),
+        "host" => use_them(arguments[0], &Shared::open(arguments[1]), true),
+        "guest" => use_them(arguments[0], &Shared::open(arguments[1]), false),
+        "echo" => echo(arguments[0]),
+        other => panic!("{other:?}"),
+    });
+}
+
+// Words beside the library.
+const IS_OVER: usize = 0;
+const SCRIBBLED: usize = 1;
+const HOLES: usize = 2;
+const WENT_WELL: usize = 3;
+const WAS_REFUSED: usize = 4;
+
+const CAPACITY: usize = 4096;
+
+fn remove(domain: &str, name: &str) {
+    let _ = fs::remove_file(base().join(domain).join(name));
+}
+
+// ---- Who scribbles.
+
+fn scribble(domain: &str, shared: &Shared) {
+    let mut random = Random::printed();
+    while shared.word(IS_OVER).load(Relaxed) == 0 {
+        for name in ["c.channel", "s.store"] {
+            let path = base().join(domain).join(name);
+            let Ok(file) = File::options().read(true).write(true).open(path) else {
+                continue;
+            };
+            for _ in 0..random.below(60) {
+                // So that honest work is done between them.
+                std::thread::sleep(random.micros(100));
+                scribble_a_word(&file, &mut random);
+                shared.word(SCRIBBLED).fetch_add(1, Relaxed);
+            }
+            if random.below(8) == 0 {
+                let pages = file.metadata().unwrap().len() / 4096;
+                let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(&file, how, 4096 * random.below(pages.max(1)), 4096).unwrap();
+                shared.word(HOLES).fetch_add(1, Relaxed);
+            }
+        }
+    }
+    say("stopped");
+}
+
+fn scribble_a_word(file: &File, random: &mut Random) {
+    let words = file.metadata().unwrap().len() / 8;
+    let read = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, 8 * at).unwrap();
+        u64::from_ne_bytes(bytes)
+    };
+    // Headers more often than the rest.
+    let at = match random.below(3) {
+        0 => random.below(words.min(160)),
+        1 => random.below(words.min(1600)),
+        _ => random.below(words),
+    };
+    let old = read(at);
+    let new = match random.below(8) {
+        0 => 0,
+        1 => random.next(),
+        2 => old.wrapping_add(8),
+        3 => old.wrapping_sub(8),
+        4 => read(random.below(words)),
+        // A record's header, or small numbers of another kind.
+        5 => random.below(4) << 40 | random.below(5) << 32 | random.below(3000),
+        _ => old ^ 1 << random.below(64),
+    };
+    file.write_all_at(&new.to_ne_bytes(), 8 * at).unwrap();
+}
+
+// ---- Who shares what is scribbled over.
+
+fn use_them(domain: &str, shared: &Shared, as_host: bool) {
+    let mut random = Random::printed();
+    let count = |went_well: bool| {
+        let word = if went_well { WENT_WELL } else { WAS_REFUSED };
+        shared.word(word).fetch_add(1, Relaxed);
+    };
+    while shared.word(IS_OVER).load(Relaxed) == 0 {
+        let options = Channel::<[u8]>::options().domain(domain).capacity(CAPACITY);
+        let end = match as_host {
+            true => options.create("c"),
+            false => options.open("c"),
+        };
+        match end {
+            Ok(mut end) => (0..200).for_each(|_| count(exchange(&mut end, &mut random))),
+            Err(_) if as_host => remove(domain, "c.channel"),
+            Err(_) => {}
+        }
+        let options = Store::options().domain(domain).max_size(1 << 20);
+        match options
+            .lock_timeout(Duration::from_millis(1))
+            .open_or_create("s")
+        {
+            Ok(store) => (0..200).for_each(|_| count(change(&store, &mut random))),
+            Err(_) if as_host => remove(domain, "s.store"),
+            Err(_) => {}
+        }
+        if as_host && random.below(16) == 0 {
+            remove(domain, "s.store");
+        }
+    }
+    say("stopped");
+}
+
+/// Whatever comes of it, it ends, and what it gives is a value.
+fn exchange(end: &mut Channel<[u8]>, random: &mut Random) -> bool {
+    let len = random.below(2041) as usize >> random.below(8);
+    let moment = Duration::from_micros(50);
+    match random.below(8) {
+        0 | 1 => end.try_send(&vec![7; len][..]).is_ok(),
+        2 => end.send_timeout(&vec![7; len][..], moment).is_ok(),
+        3 => end.try_recv().is_ok(),
+        4 => end.recv_timeout(moment).is_ok(),
+        // What is never empty, since somebody makes records up, need not end.
+        5 => end.try_iter().take(10_000).count() < 10_000,
+        6 => {
+            let stats = end.stats();
+            assert!(stats.used <= stats.capacity);
+            true
+        }
+        _ => match end.try_recv_ref() {
+            Ok(message) => {
+                assert!(message.len() <= CAPACITY / 2);
+                assert_eq!(message.get().unwrap().len(), message.len());
+                true
+            }
+            Err(_) => false,
+        },
+    }
+}
+
+fn change(store: &Store, random: &mut Random) -> bool {
+    let key = [random.below(64) as u8];
+    let len = random.below(1000) as usize >> random.below(6);
+    match random.below(16) {
+        0..6 => store.set::<[u8]>(key, &vec![7; len]).is_ok(),
+        6..8 => store.delete(key).is_ok(),
+        8 => store.fetch_add(key, 1).is_ok(),
+        9 => {
+            let longer = |old: Option<Vec<u8>>| old.map(|old| [&old[..], b"x"].concat());
+            store.update::<[u8]>(key, longer).is_ok()
+        }
+        10 => store.keys().take(1 << 20).count() < 1 << 20,
+        11 => store.verify().is_ok(),
+        12 => store.stats().file_bytes > 0,
+        _ => store.get::<[u8]>(key).is_ok(),
+    }
+}
+
+// ---- Who does not.
+
+fn echo(domain: &str) {
+    let mut guest = Channel::<u64>::options()
+        .domain(domain)
+        .open("own")
+        .unwrap();
+    let store = Store::options().domain(domain).open("own").unwrap();
+    while let Ok(number) = guest.recv() {
+        assert_eq!(store.get::<u64>("host").unwrap(), Some(number));
+        store.set("guest", &number).unwrap();
+        guest.send(number).unwrap();
+    }
+}
+
+#[test]
+fn who_scribbles_harms_nobody_else() {
+    let domain = Domain::new("hostile");
+    let shared = Shared::new(&domain, 5);
+    let mut host = domain.of::<u64>().create("own").unwrap();
+    let store = Store::options()
+        .domain(domain.name())
+        .create("own")
+        .unwrap();
+    let mut honest = Process::start("echo", &[domain.name()]);
+    let mut others = ["scribbler", "host", "guest"]
+        .map(|role| Process::start(role, &[domain.name(), shared.path()]));
+    let end = Instant::now() + Duration::from_millis(scale(700, 30_000, 3_600_000) as u64);
+    let mut number = 0;
+    while Instant::now() < end {
+        number += 1;
+        store.set("host", &number).unwrap();
+        host.send(number).unwrap();
+        assert_eq!(host.recv_timeout(LONG), Ok(number));
+        assert_eq!(store.get::<u64>("guest").unwrap(), Some(number));
+        if number % 1000 == 0 {
+            store.verify().unwrap();
+        }
+    }
+    shared.word(IS_OVER).store(1, Relaxed);
+    for other in &mut others {
+        assert_eq!(other.line(), "stopped");
+    }
+    others.into_iter().for_each(Process::finish);
+    drop(host);
+    honest.wait();
+    store.verify().unwrap();
+    store.remove().unwrap();
+    remove(domain.name(), "c.channel");
+    remove(domain.name(), "s.store");
+    drop(store);
+    // The others left their dead segments' names, and with them the roster.
+    drop(domain.of::<u64>().create("last").unwrap());
+    let [scribbled, holes, well, refused] =
+        [SCRIBBLED, HOLES, WENT_WELL, WAS_REFUSED].map(|at| shared.word(at).load(Relaxed));
+    assert!(scribbled > 0 && well > 0 && refused > 0);
+    tally("hostile", "words that a process scribbled over", scribbled);
+    tally("hostile", "holes that it punched", holes);
+    tally("hostile", "calls beside it that went well", well);
+    tally("hostile", "calls beside it that told an error", refused);
+    tally(
+        "hostile",
+        "exchanges of those who share nothing with it",
+        number,
+    );
+}
