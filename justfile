@@ -10,9 +10,20 @@ test:
 test-ci:
     RINGLANE_SCALE=ci cargo test
 
-# The tests at full size, optimised, with their counts printed; takes hours
+# Every check, with the tests at full size: takes many hours
 soak:
-    RINGLANE_SCALE=soak cargo test --release -- --nocapture
+    RINGLANE_SCALE=soak bash .ci/run
+
+# Every check, with the tests at the size of `test`, `ci` or `soak`; then renews the tables of
+# docs/robustness.md and README.md by what they counted
+counts tier:
+    RINGLANE_SCALE={{tier}} bash .ci/run
+    .ci/counts {{tier}} target/counts.tsv
+
+# Looks for new cases by `attach`, `drain`, `store_ops` or `differential` (nightly, and cargo-fuzz);
+# `tests/corpus.rs` plays those that are kept again
+fuzz target *args:
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} -- -max_len=600 -timeout=30 {{args}}
 
 # The protocols under the model checker
 loom:
