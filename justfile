@@ -10,7 +10,7 @@ test:
 test-ci:
     RINGLANE_SCALE=ci cargo test
 
-# Every check, with the tests at full size: takes many hours
+# Every check, with the tests at full size: takes two hours
 soak:
     RINGLANE_SCALE=soak bash .ci/run
 

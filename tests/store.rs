@@ -35,12 +35,12 @@ fn twins(test: &str, keys: usize, cases: usize, ops: usize) {
 
 #[test]
 fn a_few_keys_are_as_in_a_map() {
-    twins("store-few", 12, scale(60, 1_000, 50_000), 200);
+    twins("store-few", 12, scale(60, 1_000, 6_000), 200);
 }
 
 #[test]
 fn many_keys_are_as_in_a_map() {
-    twins("store-many", 3_000, scale(15, 300, 10_000), 600);
+    twins("store-many", 3_000, scale(15, 300, 1_800), 600);
 }
 
 // ---- Sizes.
@@ -217,7 +217,7 @@ fn a_store_that_only_changes_stops_growing() {
     };
     (0..keys).for_each(|key| set(key, lens[key]));
     let mut bytes = Vec::new();
-    for round in 0..scale(40, 1_000, 20_000) {
+    for round in 0..scale(40, 1_000, 6_000) {
         // The same sizes under other keys: no class is in greater demand than before.
         let some: Vec<_> = (0..keys).filter(|_| random.below(3) == 0).collect();
         for key in &some {
@@ -236,7 +236,7 @@ fn a_store_that_only_changes_stops_growing() {
     }
     store.verify().unwrap();
     // Any size under any key, in place: each class comes to its greatest demand.
-    let rounds = scale(60, 1_000, 20_000);
+    let rounds = scale(60, 1_000, 6_000);
     for round in 0..2 * rounds {
         for key in 0..keys {
             if random.below(4) == 0 {
