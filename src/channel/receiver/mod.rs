@@ -63,7 +63,7 @@ pub struct Receiver<T: Message + ?Sized> {
     /// Epoch of the peer whose death was told.
     told_dead: u32,
     news: News,
-    /// Coarse clock at the last look at the peer.
+    /// Coarse clock at the last look at the peer; 0 if the next one is due.
     looked: u64,
     /// Ends a wait: the listener that owns us is to stop.
     interrupted: Option<Arc<std::sync::atomic::AtomicBool>>,

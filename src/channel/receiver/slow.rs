@@ -220,7 +220,7 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
     }
 
-    fn sleep(&self, timeout: Duration) {
+    fn sleep(&mut self, timeout: Duration) {
         let header = self.consumer.ring().header();
         let line = &header.consumer;
         line.sleeps
@@ -232,9 +232,13 @@ impl<T: Message + ?Sized> Receiver<T> {
             || attachment.peer_is_registered(),
             || self.consumer.is_ready() || self.news.pending(header),
         );
-        if slept == Slept::Rescued {
-            line.rescues
-                .store(line.rescues.load(Relaxed).wrapping_add(1), Relaxed);
+        match slept {
+            Slept::Rescued => line
+                .rescues
+                .store(line.rescues.load(Relaxed).wrapping_add(1), Relaxed),
+            // The coarse clock may say that a slice is not over: a look is due in any case.
+            Slept::TimedOut => self.looked = 0,
+            Slept::Ready | Slept::Rung => {}
         }
     }
 
