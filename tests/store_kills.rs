@@ -553,6 +553,46 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
     );
 }
 
+/// The lock says that somebody waits for it, and nobody who would is alive.
+#[test]
+fn who_comes_after_the_deaths_of_holder_and_waiters_gets_the_lock() {
+    let domain = Domain::new("after-all");
+    let store = stores::options(domain.name()).create("s").unwrap();
+    store.set("key", &7u64).unwrap();
+    let mut random = Random::printed();
+    let mut longest = Duration::ZERO;
+    let rounds = scale(20, 300, 1_800) as u64;
+    for round in 0..rounds {
+        let mut all = vec![holder(&domain)];
+        for _ in 0..2 {
+            let mut waiter = stores::actor_with(domain.name(), "s");
+            waiter.tell("add other 1");
+            all.push(waiter);
+        }
+        let before = store.get::<i64>("other").unwrap().unwrap_or(0);
+        std::thread::sleep(random.micros(15_000));
+        // In any order: who waits may have taken over the lock of a holder that died before it.
+        for _ in 0..3 {
+            let one = random.below(all.len() as u64) as usize;
+            kill(&mut all.swap_remove(one));
+        }
+        let killed = Instant::now();
+        assert_eq!(store.fetch_add("later", 1).unwrap(), round as i64);
+        longest = longest.max(killed.elapsed());
+        assert_eq!(store.get::<u64>("key").unwrap(), Some(7));
+        let other = store.get::<i64>("other").unwrap().unwrap_or(0);
+        assert!((before..=before + 2).contains(&other), "{before}, {other}");
+    }
+    store.verify().unwrap();
+    eprintln!("after the last of them the next writer went on within {longest:?}");
+    store.remove().unwrap();
+    tally(
+        "kill-store",
+        "kills of the holder of the lock and all who wait for it",
+        3 * rounds,
+    );
+}
+
 #[test]
 fn a_watcher_that_is_killed_takes_nothing_along() {
     let domain = Domain::new("watchers");
