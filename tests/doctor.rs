@@ -43,6 +43,10 @@ fn process() {
             refuse(&[libc::SYS_pidfd_open, libc::SYS_membarrier]);
             look_here();
         }
+        "unadvised" => {
+            refuse(&[libc::SYS_madvise]);
+            look_here();
+        }
         "dump" => {
             let all: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
             let mut out = Vec::new();
@@ -371,6 +375,9 @@ fn a_kernel_and_a_machine_that_lack_something_are_told() {
     let lines = said(Process::start("sandboxed", &[]));
     tells(&lines, "warning", "no pidfd_open");
     tells(&lines, "note", "no membarrier");
+    let lines = said(Process::start("unadvised", &[]));
+    tells(&lines, "warning", "no MADV_WIPEONFORK");
+    tells(&lines, "note", "no MADV_POPULATE_WRITE");
     let lines = said(Process::start("bound", &[]));
     tells(&lines, "note", "one processor");
 }
