@@ -82,6 +82,27 @@ fn a_blocked_recv_sees_its_peer_die() {
 }
 
 /// In https://github.com/eclipse-iceoryx/iceoryx2/issues/314 the sender waited for ever.
+/// Whoever slept in vain looks before it sleeps again, whatever the coarse clock says of the slice.
+#[test]
+fn a_death_is_told_after_one_sleep() {
+    let domain = Domain::new("one-sleep");
+    let (_sender, mut receiver) = host(&domain).split();
+    for round in 1..=8 {
+        let mut guest = actor::guest(domain.name(), "c");
+        assert_eq!(guest.ask("send 7"), "Ok(())");
+        if round > 1 {
+            assert_eq!(receiver.recv_timeout(LONG), restarted(round));
+        }
+        assert_eq!(receiver.recv_timeout(LONG), Ok(7));
+        // It takes a look, or has taken one lately.
+        assert_eq!(receiver.try_recv(), NOTHING);
+        let before = receiver.stats().sleeps;
+        guest.kill();
+        assert_eq!(receiver.recv_timeout(LONG), died(&guest));
+        assert!(receiver.stats().sleeps - before <= 1);
+    }
+}
+
 #[test]
 fn a_blocked_send_sees_its_peer_die() {
     let domain = Domain::new("send-death");
