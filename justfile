@@ -10,11 +10,12 @@ test:
 test-ci:
     RINGLANE_SCALE=ci cargo test
 
-# Every check, with the tests at full size: takes two hours
-soak:
-    RINGLANE_SCALE=soak bash .ci/run
+# The tests against faults, one round after the other, for so many hours; then renews the tables of
+# docs/robustness.md
+soak hours="2":
+    .ci/soak {{hours}}
 
-# Every check, with the tests at the size of `test`, `ci` or `soak`; then renews the tables of
+# Every check, with the tests at the size of `test` or `ci`; then renews the tables of
 # docs/robustness.md and README.md by what they counted
 counts tier:
     RINGLANE_SCALE={{tier}} bash .ci/run

@@ -257,7 +257,7 @@ fn sending_and_receiving_make_no_system_call() {
     if !strace_works() {
         return;
     }
-    let (few, many) = (1_000, scale(50_000, 300_000, 10_000_000));
+    let (few, many) = (1_000, scale(50_000, 300_000));
     let of_few = calls_of("both ends", domain.name(), few);
     let of_many = calls_of("both ends", domain.name(), many);
     eprintln!("{} calls for {few} rounds", total(&of_few));
@@ -280,7 +280,7 @@ fn two_processes_that_are_awake_make_no_system_call() {
     if !strace_works() {
         return;
     }
-    let (few, many) = (1_000, scale(100_000, 1_000_000, 10_000_000));
+    let (few, many) = (1_000, scale(100_000, 1_000_000));
     let mut times = Vec::new();
     let mut both = [few, many].map(|count| {
         let mut pong = Process::start("pong", &[domain.name(), "0"]);

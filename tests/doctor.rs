@@ -343,7 +343,7 @@ fn random_damage_is_survived() {
     let mut main = Process::start("main", &[domain.name()]);
     assert_eq!(main.line(), "started");
     main.kill();
-    let rounds = scale(40, 2_000, 12_000);
+    let rounds = scale(40, 2_000);
     let files = ["s.store", "roster", "runtime"].map(|name| domain.path().join(name));
     let sound = files.each_ref().map(|file| fs::read(file).unwrap());
     for _ in 0..rounds {

@@ -602,7 +602,6 @@ impl Drop for Done<'_> {
 /// How many times what is random is tried.
 fn scale() -> u32 {
     match std::env::var("RINGLANE_SCALE").as_deref() {
-        Ok("soak") => 60_000,
         Ok("ci") => 10_000,
         _ => 1_000,
     }

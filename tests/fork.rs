@@ -382,7 +382,7 @@ fn fork_under_traffic(domain: &str, forks: u64) {
 fn forks_under_traffic_lose_nothing() {
     let domain = Domain::new("traffic");
     let mut host = domain.of::<u64>().capacity(4096).create("c").unwrap();
-    let forks = scale(200, 2_000, 12_000) as u64;
+    let forks = scale(200, 2_000) as u64;
     let parent = Process::start("traffic", &[domain.name(), &forks.to_string()]);
     for number in 0..forks * 50 {
         assert_eq!(host.recv_timeout(LONG), Ok(number));
@@ -518,19 +518,19 @@ fn dies_though_it_leaves_behind(domain: &Domain, how: &str, before: Duration) {
 
 #[test]
 fn a_parent_is_dead_though_its_fork_lives() {
-    die_though_they_leave_behind("fork", scale(1, 20, 120));
+    die_though_they_leave_behind("fork", scale(1, 20));
 }
 
 #[test]
 fn a_parent_is_dead_though_its_clone_lives() {
     if pidfds_work() {
-        die_though_they_leave_behind("clone", scale(1, 200, 1_200));
+        die_though_they_leave_behind("clone", scale(1, 200));
     }
 }
 
 #[test]
 fn a_parent_is_dead_though_a_program_that_it_started_lives() {
-    die_though_they_leave_behind("spawn", scale(1, 20, 120));
+    die_though_they_leave_behind("spawn", scale(1, 20));
 }
 
 /// What a careless `closefrom` does.
@@ -568,7 +568,7 @@ fn a_process_that_lost_its_token_is_alive() {
         return;
     }
     let mut random = Random::printed();
-    let rounds = scale(3, 200, 1_200) as u64;
+    let rounds = scale(3, 200) as u64;
     for round in 0..rounds {
         lives_without_its_token(&domain, round, pause(round, &mut random));
     }

@@ -54,7 +54,7 @@ fn a_stopped_holder_keeps_the_lock_and_no_reader_waits() {
     store.set("other", "untouched").unwrap();
     let mut reader = actor(domain.name());
     assert_eq!(reader.ask("read_only s"), "Ok(())");
-    let stopped = scale(2, 20, 120) as u64;
+    let stopped = scale(2, 20) as u64;
     for round in 0..stopped {
         let mut holder = holder(&domain);
         holder.signal(Signal::STOP);
@@ -119,7 +119,7 @@ fn who_waits_longer_than_the_holder_gets_the_lock() {
     let domain = Domain::new("patience");
     let store = options(domain.name()).create("s").unwrap();
     let mut random = Random::printed();
-    for round in 0..scale(10, 200, 1_200) as u64 {
+    for round in 0..scale(10, 200) as u64 {
         let mut holder = holder(&domain);
         let mut waiters: Vec<_> = (0..3)
             .map(|_| {
@@ -182,7 +182,7 @@ fn processes_stopped_at_any_moment_lose_nothing() {
         .collect();
     until(|| shared.word(ADDED).load(Acquire) > 1000);
     let mut random = Random::printed();
-    let stops = scale(60, 2000, 12_000);
+    let stops = scale(60, 2000);
     for _ in 0..stops {
         let adder = &adders[random.below(3) as usize];
         adder.signal(Signal::STOP);
@@ -217,7 +217,7 @@ fn threads_of_one_process_exclude_each_other() {
         store.clone(),
         options(domain.name()).open("s").unwrap(),
     ];
-    let rounds = scale(20_000, 1_000_000, 6_000_000) as u64;
+    let rounds = scale(20_000, 1_000_000) as u64;
     std::thread::scope(|scope| {
         for store in &handles {
             scope.spawn(move || {

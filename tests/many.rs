@@ -49,7 +49,7 @@ fn answer(domain: &str, count: usize) {
 #[test]
 fn a_thousand_channels() {
     let domain = Domain::new("thousand");
-    let count = scale(1_000, 1_000, 10_000);
+    let count = scale(1_000, 1_000);
     let options = || domain.of::<u64>().capacity(4096);
     let mut channels = all(count, |name| options().create(name).unwrap());
     let mut other = Process::start("answer", &[domain.name(), &count.to_string()]);

@@ -299,7 +299,7 @@ fn follow<T: Message + ?Sized>(
 {
     let domain = Domain::new(name);
     let mut runner = TestRunner::new(Config {
-        cases: scale(200, 1_000, 6_000) as u32,
+        cases: scale(200, 1_000) as u32,
         failure_persistence: None,
         ..Config::default()
     });
@@ -707,7 +707,7 @@ fn a_ring_filled_to_the_brim_gives_all_back() {
     let domain = Domain::new("brim");
     let (mut host, mut guest) = pair::<[u8]>(&domain, "c");
     for size in [0, 1, 8, 9, 56, 100, 1000, 1015, 1016, 1017, LIMIT] {
-        for round in 0..scale(40, 200, 1_200) as u64 {
+        for round in 0..scale(40, 200) as u64 {
             let mut sent = 0;
             while host.try_send(&noise(round + sent, size)[..]).is_ok() {
                 sent += 1;
@@ -733,7 +733,7 @@ fn a_ring_filled_to_the_brim_gives_all_back() {
 fn a_batch_larger_than_the_ring_waits_for_room() {
     let domain = Domain::new("batch");
     let (mut host, mut guest) = pair::<u64>(&domain, "c");
-    let count = scale(100_000, 1_000_000, 6_000_000) as u64;
+    let count = scale(100_000, 1_000_000) as u64;
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| host.send_all(0..count));
         let mut out = Vec::new();
@@ -820,7 +820,7 @@ fn a_loan_is_the_bytes_that_were_put() {
     let domain = Domain::new("loan");
     let (mut host, mut guest) = pair::<[u8]>(&domain, "c");
     let mut runner = TestRunner::new(Config {
-        cases: scale(2_000, 10_000, 60_000) as u32,
+        cases: scale(2_000, 10_000) as u32,
         failure_persistence: None,
         ..Config::default()
     });
@@ -995,23 +995,23 @@ fn two_processes(wait: &str, count: usize) {
 
 #[test]
 fn two_processes_both_ways_adaptive() {
-    two_processes("adaptive", scale(100_000, 500_000, 3_000_000));
+    two_processes("adaptive", scale(100_000, 500_000));
 }
 
 #[test]
 fn two_processes_both_ways_sleeping() {
-    two_processes("sleep", scale(30_000, 200_000, 1_200_000));
+    two_processes("sleep", scale(30_000, 200_000));
 }
 
 #[test]
 fn two_processes_both_ways_spinning() {
-    two_processes("spin", scale(30_000, 200_000, 1_200_000));
+    two_processes("spin", scale(30_000, 200_000));
 }
 
 /// As often as is asked for, or until time is up: where two processes share a busy processor,
 /// each time takes a time slice or more.
 fn times(count: usize) -> impl Iterator<Item = u64> {
-    let end = Instant::now() + Duration::from_secs(scale(30, 120, 720) as u64);
+    let end = Instant::now() + Duration::from_secs(scale(30, 120) as u64);
     (0..count as u64).take_while(move |_| Instant::now() < end)
 }
 
@@ -1047,14 +1047,14 @@ fn ping_pong(domain: &Domain, wait: &str, most: u64, count: usize) -> u64 {
 #[test]
 fn no_wake_is_lost_in_a_ping_pong() {
     let domain = Domain::new("ping-pong");
-    ping_pong(&domain, "sleep", 0, scale(20_000, 300_000, 1_800_000));
+    ping_pong(&domain, "sleep", 0, scale(20_000, 300_000));
 }
 
 /// The answer comes at any moment of going to sleep.
 #[test]
 fn no_wake_is_lost_while_going_to_sleep() {
     let domain = Domain::new("going-to-sleep");
-    let count = scale(100_000, 3_000_000, 18_000_000);
+    let count = scale(100_000, 3_000_000);
     let answers = ping_pong(&domain, "spin", 256, count);
     tally("wakeup", "answers at any moment of going to sleep", answers);
 }
@@ -1069,7 +1069,7 @@ fn no_wake_is_lost_in_a_ping_pong_on_one_processor() {
     one.set(allowed.unwrap());
     // Of this thread, and of the process that it starts.
     sched_setaffinity(None, &one).unwrap();
-    ping_pong(&domain, "sleep", 0, scale(20_000, 3_600_000, 21_600_000));
+    ping_pong(&domain, "sleep", 0, scale(20_000, 3_600_000));
     sched_setaffinity(None, &all).unwrap();
 }
 
@@ -1082,7 +1082,7 @@ fn no_wake_is_lost_for_room() {
     let other = Process::start("fill", &[domain.name()]);
     until(|| receiver.stats().sleeps > 0);
     let mut slow = Slow::default();
-    for _ in times(scale(50_000, 200_000, 1_200_000)) {
+    for _ in times(scale(50_000, 200_000)) {
         match slow.time(|| receiver.try_recv()) {
             Ok(message) => assert!(message == [7; LIMIT]),
             Err(TryRecvError::Empty) => std::thread::yield_now(),

@@ -197,7 +197,7 @@ fn judge_reuse(domain: &str) {
     let mut breeder = Process::start("breeder", &[domain]);
     let made = Store::options().domain(domain).create("s").unwrap();
     let mut host = options(domain).create("c").unwrap();
-    let rounds = scale(12, 200, 1_200);
+    let rounds = scale(12, 200);
     let mut in_one_tick = 0;
     for round in 0..rounds {
         let task = ["stranger", "successor", "newcomer"][round % 3];
@@ -307,7 +307,7 @@ fn judge_namespaces(domain: &str, shared: &str) {
     let mut host = options(domain).create("c").unwrap();
     let mut random = Random::printed();
     let pid = PID as u32;
-    let rounds = scale(5, 200, 1_200) as u64;
+    let rounds = scale(5, 200) as u64;
     let inherit = |next: &mut Process, round: u64| {
         words.word(ROUND).store(round, Release);
         next.tell(&format!("breed {PID} inherit"));

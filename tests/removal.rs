@@ -349,7 +349,7 @@ fn removal_races_those_who_come_and_go_and_are_killed() {
         _ => Process::start("remover", &[name]),
     };
     let mut processes: Vec<_> = (0..3).map(|which| start(which, &mut random)).collect();
-    let (most, most_kills) = (scale(30, 500, 3_000), scale(10, 400, 2_400));
+    let (most, most_kills) = (scale(30, 500), scale(10, 400));
     let (mut removed, mut in_use, mut kills) = (0, 0, 0);
     while removed < most || kills < most_kills || in_use < most {
         match remove(name) {

@@ -54,7 +54,7 @@ fn whoever_leaves_gives_its_slot_back() {
     let domain = Domain::new("slots");
     let stays = actor::host(domain.name(), "c");
     // Far more than there are slots.
-    for _ in 0..scale(600, 2_000, 12_000) {
+    for _ in 0..scale(600, 2_000) {
         match domain.of::<u64>().open("missing") {
             Err(Error::NotFound { name }) => assert_eq!(name, "missing"),
             other => panic!("{other:?}"),
@@ -67,7 +67,7 @@ fn whoever_leaves_gives_its_slot_back() {
 fn slots_of_the_dead_are_used_again() {
     let domain = Domain::new("dead-slots");
     let stays = actor::host(domain.name(), "c");
-    for _ in 0..scale(300, 600, 3_600) {
+    for _ in 0..scale(300, 600) {
         actor::guest(domain.name(), "c").kill();
     }
     stays.finish();
@@ -87,7 +87,7 @@ fn a_retirement_that_was_cut_short_is_finished() {
 
 #[test]
 fn after_a_reboot_everybody_can_join_and_one_holds_each_end() {
-    for round in 0..scale(10, 50, 300) {
+    for round in 0..scale(10, 50) {
         let domain = Domain::new(&format!("boot-{round}"));
         left_by_the_dead(&domain);
         patch(&domain, BOOT_ID, &[round as u64 + 1, 2]);

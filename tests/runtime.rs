@@ -768,7 +768,7 @@ fn one_main_for_a_domain(case: &Case) {
 }
 
 fn mains_take_turns(case: &Case) {
-    let rounds = scale(40, 100, 600);
+    let rounds = scale(40, 100);
     let start = || {
         let spec = ChildSpec::entry("a", puppet).capacity(4096);
         Runtime::builder(&case.domain).spec(spec).start()
@@ -935,7 +935,7 @@ fn a_child_does_not_wait_for_ever(case: &Case) {
 
 fn main_may_start_in_a_thread_that_ends(case: &Case) {
     // The kernel's parent-death signal comes when the *thread* that spawned a child ends.
-    let rounds = scale(1, 200, 1_200);
+    let rounds = scale(1, 200);
     let mut random = Random::printed();
     for round in 0..rounds {
         let spare = match round {
@@ -979,7 +979,7 @@ fn outlive_the_thread(case: &Case, spare: Duration) {
 
 /// In a longer run as many as there may be.
 fn a_hundred_children(case: &Case) {
-    let count = scale(100, 255, 255);
+    let count = scale(100, 255);
     let mut builder = Runtime::builder(&case.domain);
     for i in 0..count {
         let spec = ChildSpec::entry(&format!("c{i}"), puppet).capacity(4096);

@@ -259,7 +259,7 @@ fn scribbled_channels_give_typed_errors() {
     let before = proptest::collection::vec(patch_of_channel(), 0..5);
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
     let all = (messages, before, acts, any::<[bool; 3]>());
-    let cases = scale(3_000, 60_000, 360_000);
+    let cases = scale(3_000, 60_000);
     let outcome = runner(cases).run(&all, |(messages, before, acts, how)| {
         let [crashed, guest_first, keep] = how;
         let options = || {
@@ -352,7 +352,7 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let _keeper = domain.of::<u64>().create("keeper").unwrap();
     let file = domain.file("c");
     let mut random = Random::printed();
-    let rounds = scale(300, 2_000, 12_000);
+    let rounds = scale(300, 2_000);
     for _ in 0..rounds {
         let options = || domain.of::<[u8]>().capacity(RING as usize);
         let mut host = options().create("c").unwrap();
@@ -417,7 +417,7 @@ fn scribbled_rosters_give_typed_errors() {
     let patches = (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how });
     let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
     let all = (patches.clone(), patches, any::<bool>());
-    let cases = scale(2_000, 10_000, 60_000);
+    let cases = scale(2_000, 10_000);
     let outcome = runner(cases).run(&all, |(before, during, keep)| {
         let _ = fs::remove_dir_all(domain.path());
         fs::create_dir(domain.path()).unwrap();

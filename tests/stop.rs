@@ -293,7 +293,7 @@ impl Exits {
 /// In https://github.com/dora-rs/dora/pull/2606 a stop during the pause before a restart
 /// leaves an orphan.
 fn a_stop_wins_over_a_restart(case: &Case) {
-    let rounds = scale(300, 2_000, 10_000);
+    let rounds = scale(300, 2_000);
     let mut random = random_of(case);
     let exits = Exits::default();
     let theirs = exits.clone();
@@ -366,7 +366,7 @@ fn random_of(case: &Case) -> Random {
 
 fn a_shutdown_wins_over_a_restart(case: &Case) {
     let mut random = random_of(case);
-    let rounds = scale(40, 300, 1_800);
+    let rounds = scale(40, 300);
     for round in 0..rounds {
         let exits = Exits::default();
         let theirs = exits.clone();
@@ -465,7 +465,7 @@ fn every_stop_returns(case: &Case) {
             });
         }
         // Whoever has it started again meanwhile, at whatever moment: it was stopped once.
-        for _ in 0..scale(500, 3_000, 18_000) {
+        for _ in 0..scale(500, 3_000) {
             runtime.stop("a").unwrap();
         }
         done.store(true, Ordering::Relaxed);
@@ -593,7 +593,7 @@ fn an_exit_right_after_the_shutdown(case: &Case) {
         }
         std::process::exit(0);
     }
-    for round in 0..scale(40, 200, 1_200) {
+    for round in 0..scale(40, 200) {
         let mut main = case.start(&["main"]);
         let (status, said) = main.wait();
         assert!(status.success());
@@ -1003,7 +1003,7 @@ fn a_main_killed_at_any_moment_is_followed(case: &Case) {
         }
     }
     let mut random = random_of(case);
-    let rounds = scale(60, 300, 1_800);
+    let rounds = scale(60, 300);
     for round in 0..rounds {
         if std::env::var_os("RINGLANE_CHILD").is_none() {
             let mut main = case.start(&["main"]);

@@ -126,7 +126,7 @@ fn neither_reading_nor_replacing_makes_a_system_call() {
         return;
     }
     fill(&own.store);
-    let many = scale(200_000, 1_000_000, 6_000_000);
+    let many = scale(200_000, 1_000_000);
     for role in ["read", "write"] {
         let [few, many] = [1_000, many].map(|count| total(&calls_of(role, &own.domain, count)));
         eprintln!("{role}: {few} calls, then {many}");

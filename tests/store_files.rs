@@ -315,7 +315,7 @@ fn use_when_full(store: &Store, count: u64, len: usize) {
     assert!(matches!(refused, Err(Error::NoSpace { .. })));
     all_are(&|_| 0);
     // What is deleted makes room for as much, under whatever key, again and again.
-    for round in 1..=scale(3, 50, 300) as u64 {
+    for round in 1..=scale(3, 50) as u64 {
         for key in 0..count {
             assert!(store.delete(name(key)).unwrap());
             fill(&mut value, key, round, len);

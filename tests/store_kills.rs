@@ -336,9 +336,9 @@ fn kill(process: &mut Process) {
 
 #[test]
 fn writers_killed_at_any_moment_lose_nothing() {
-    for round in 0..scale(1, 4, 24) {
+    for round in 0..scale(1, 4) {
         eprintln!("round {round}");
-        kill_writers(scale(300, 2500, 2500) as u64);
+        kill_writers(scale(300, 2500) as u64);
     }
 }
 
@@ -467,7 +467,7 @@ fn who_is_killed_while_it_waits_for_the_lock_takes_nothing_along() {
     store.set("key", &0u64).unwrap();
     let mut random = Random::printed();
     let mut held = 0;
-    let rounds = scale(20, 300, 1_800) as u64;
+    let rounds = scale(20, 300) as u64;
     for _ in 0..rounds {
         let mut holder = holder(&domain);
         let mut waiters: Vec<_> = (0..3)
@@ -513,7 +513,7 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
     store.set("key", &7u64).unwrap();
     let mut random = Random::printed();
     let mut longest = Duration::ZERO;
-    let rounds = scale(20, 300, 1_800) as i64;
+    let rounds = scale(20, 300) as i64;
     for round in 0..rounds {
         let mut holder = holder(&domain);
         let mut waiters: Vec<_> = (0..2)
@@ -561,7 +561,7 @@ fn who_comes_after_the_deaths_of_holder_and_waiters_gets_the_lock() {
     store.set("key", &7u64).unwrap();
     let mut random = Random::printed();
     let mut longest = Duration::ZERO;
-    let rounds = scale(20, 300, 1_800) as u64;
+    let rounds = scale(20, 300) as u64;
     for round in 0..rounds {
         let mut all = vec![holder(&domain)];
         for _ in 0..2 {
@@ -599,7 +599,7 @@ fn a_watcher_that_is_killed_takes_nothing_along() {
     let store = stores::options(domain.name()).create("s").unwrap();
     let mut random = Random::printed();
     let mut staying = store.watch::<u64>("key").unwrap();
-    let rounds = scale(30, 500, 3_000) as u64;
+    let rounds = scale(30, 500) as u64;
     for i in 1..=rounds {
         let mut watchers = [0, 1].map(|_| Process::start("watcher", &[domain.name()]));
         for watcher in &mut watchers {

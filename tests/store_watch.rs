@@ -93,7 +93,7 @@ fn waiting_ends_no_earlier_than_it_is_to() {
     let store = options(domain.name()).create("s").unwrap();
     let reader = options(domain.name()).read_only().open("s").unwrap();
     let mut random = Random::printed();
-    for _ in 0..scale(30, 500, 3_000) {
+    for _ in 0..scale(30, 500) {
         for store in [&store, &reader] {
             let mut watch = store.watch::<u64>("key").unwrap();
             let timeout = random.micros(20_000);
@@ -115,7 +115,7 @@ fn a_handler_is_called_for_changes_elsewhere() {
     let (second, second_heard) = heard(&store, "key");
     let (polling, polled) = heard(&reader, "key");
     let all = [&first_heard, &second_heard, &polled];
-    for i in 0..scale(20, 1000, 6_000) as u64 {
+    for i in 0..scale(20, 1000) as u64 {
         assert_eq!(other.ask(&format!("set key {i}")), "Ok(())");
         for heard in all {
             assert_eq!(heard.recv_timeout(LONG), Ok(Ok(Some(i))));
@@ -162,7 +162,7 @@ fn a_value_that_follows_one_of_another_type_at_once_is_told() {
     for (watching, longest) in [(&store, 40), (&reader, 6000)] {
         let (watcher, heard) = heard(watching, "key");
         let mut random = Random::printed();
-        for i in 0..scale(100, 3000, 18_000) as u64 {
+        for i in 0..scale(100, 3000) as u64 {
             store.set("key", "of another type").unwrap();
             let begin = Instant::now();
             let pause = random.micros(longest);
@@ -411,7 +411,7 @@ fn a_polling_watcher_outlasts_a_writer_that_never_rests() {
     let reader = options(domain.name()).read_only().open("s").unwrap();
     let mut told = 0;
     let mut contended = 0;
-    for _ in 0..scale(5, 100, 600) {
+    for _ in 0..scale(5, 100) {
         let last = Arc::new(Mutex::new(0));
         let counts = Arc::new(Mutex::new((0, 0)));
         let (their_last, their_counts) = (last.clone(), counts.clone());
@@ -457,7 +457,7 @@ fn a_writer_killed_at_any_moment_owes_no_wake() {
         })
         .collect();
     let mut random = Random::printed();
-    let kills = scale(100, 3000, 18_000);
+    let kills = scale(100, 3000);
     for _ in 0..kills {
         let mut writer = Process::start("counter", &[domain.name(), shared.path()]);
         assert_eq!(writer.line(), "counting");

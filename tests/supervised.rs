@@ -97,8 +97,8 @@ fn deaths_are_told(case: &Case) {
         .unwrap();
     let mut random = Random::printed();
     // One after the other, for they are measured.
-    kill(&runtime, "small", scale(50, 1_000, 6_000), &mut random);
-    kill(&runtime, "big", scale(2, 20, 120), &mut random);
+    kill(&runtime, "small", scale(50, 1_000), &mut random);
+    kill(&runtime, "big", scale(2, 20), &mut random);
     runtime.shutdown().unwrap();
 }
 
@@ -226,7 +226,7 @@ fn main_and_child_die_together(case: &Case) {
     if case.role() == "main" {
         send(case, &start(), u64::MAX);
     }
-    let rounds = scale(30, 500, 3_000);
+    let rounds = scale(30, 500);
     let is_child = std::env::var_os("RINGLANE_CHILD").is_some();
     if !is_child {
         let file = std::fs::File::create_new(case.file("words")).unwrap();

@@ -105,8 +105,8 @@ fn the_heavy_fence_reaches_into_the_other_process() {
         return;
     }
     // Processes that share a processor take a time slice for each round.
-    let rounds = scale(50_000, 1_000_000, 6_000_000) as u64;
-    let limit = Duration::from_secs(scale(5, 60, 360) as u64);
+    let rounds = scale(50_000, 1_000_000) as u64;
+    let limit = Duration::from_secs(scale(5, 60) as u64);
     assert!(!any_wrong(rounds, limit, || assert!(heavy_fence())));
 }
 

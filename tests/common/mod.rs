@@ -92,7 +92,7 @@ pub struct Domain {
 
 impl Domain {
     pub fn new(test: &str) -> Domain {
-        let patience = scale(180, 300, 3_600) as u64;
+        let patience = scale(180, 300) as u64;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
         Domain {
             name: format!("test-{test}-{}", std::process::id()),
@@ -304,7 +304,7 @@ pub fn play(act: impl FnOnce(&str, &[&str])) {
         let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
         assert_eq!(now, Some(parent), "the test is gone already");
     }
-    let patience = scale(210, 330, 3_630) as u64;
+    let patience = scale(210, 330) as u64;
     let _watchdog = Watchdog::new(&role, Duration::from_secs(patience));
     act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());
 }

@@ -5,9 +5,8 @@
 use std::io::Write;
 
 /// A count, by `RINGLANE_SCALE`: `test` if it says nothing.
-pub fn scale(test: usize, ci: usize, soak: usize) -> usize {
+pub fn scale(test: usize, ci: usize) -> usize {
     match std::env::var("RINGLANE_SCALE").as_deref() {
-        Ok("soak") => soak,
         Ok("ci") => ci,
         _ => test,
     }

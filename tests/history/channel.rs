@@ -293,7 +293,7 @@ fn record(ends: [End; 2], wanted: usize) -> (History, u64) {
 
 #[test]
 fn a_channel_whose_ends_are_killed_keeps_order_and_loses_nothing() {
-    for round in 0..scale(2, 25, 150) {
+    for round in 0..scale(2, 25) {
         let ends = match round % 2 {
             0 => [End::Host, End::Guest],
             _ => [End::Guest, End::Host],

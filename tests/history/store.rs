@@ -330,7 +330,7 @@ fn check_all(calls: &[Call]) -> Result<(), String> {
 
 #[test]
 fn a_store_whose_writers_are_killed_is_linearizable() {
-    for round in 0..scale(1, 20, 120) {
+    for round in 0..scale(1, 20) {
         let history = record("history", 250_000, KILLED);
         let start = Instant::now();
         if let Err(e) = check_all(&history.calls) {

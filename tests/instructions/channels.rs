@@ -75,10 +75,10 @@ const LENS: [usize; 9] = [0, 8, 56, 255, 256, 264, 1000, 2040, 20];
 
 pub fn sends(harness: &mut Harness) {
     for end in [End::Guest, End::Host] {
-        harness.scene(size(3, 100, 200), |harness, domain, living| {
+        harness.scene(size(3, 100), |harness, domain, living| {
             let mut victim = pair(domain, end, living);
             let mut queue = Queue::default();
-            let lens = LENS.iter().cycle().take(size(9, 90, 540));
+            let lens = LENS.iter().cycle().take(size(9, 90));
             for (i, len) in lens.enumerate() {
                 while !queue.has_room(*len) {
                     living.as_mut().unwrap().recv().unwrap();
@@ -120,11 +120,11 @@ pub fn sends(harness: &mut Harness) {
 
 pub fn receives(harness: &mut Harness) {
     for end in [End::Guest, End::Host] {
-        harness.scene(size(3, 100, 200), |harness, domain, living| {
+        harness.scene(size(3, 100), |harness, domain, living| {
             let mut victim = pair(domain, end, living);
             let mut queue = Queue::default();
             let mut sent = 0;
-            for i in 0..size(9, 90, 540) {
+            for i in 0..size(9, 90) {
                 while queue.0.is_empty() || (queue.has_room(LENS[sent % 9]) && queue.0.len() < 4) {
                     let value = bytes(LENS[sent % 9], sent as u8);
                     living.as_mut().unwrap().send(&value[..]).unwrap();
@@ -178,7 +178,7 @@ pub fn wakes(harness: &mut Harness) {
         let mut host = Process::start("sleeper", &[domain]);
         assert_eq!(host.line(), "there");
         let mut victim = Victim::start(domain, &["open"]).unwrap();
-        for i in 0..size(2, 20, 120) {
+        for i in 0..size(2, 20) {
             host.tell("receive");
             let path = base().join(domain).join(format!("{NAME}.channel"));
             let file = std::fs::File::open(path).unwrap();
@@ -220,8 +220,8 @@ fn some(end: &mut Channel<[u8]>) -> Queue {
 }
 
 pub fn attaches(harness: &mut Harness) {
-    let times = size(1, 4, 24);
-    harness.scene(size(0, 20, 40), |harness, domain, living| {
+    let times = size(1, 4);
+    harness.scene(size(0, 20), |harness, domain, living| {
         *living = Some(channel(domain).create(NAME).unwrap());
         let queue = some(living.as_mut().unwrap());
         let state = format!("{}|", queue.text());
@@ -237,8 +237,8 @@ pub fn attaches(harness: &mut Harness) {
         Ok(())
     });
     // With nobody in the domain, then domain and roster are made, too; and with somebody.
-    for alone in [true, false].into_iter().take(size(1, 2, 2)) {
-        harness.scene(size(0, 20, 40), |harness, domain, _| {
+    for alone in [true, false].into_iter().take(size(1, 2)) {
+        harness.scene(size(0, 20), |harness, domain, _| {
             let beside = if alone {
                 format!("{domain}-beside")
             } else {
@@ -263,10 +263,10 @@ pub fn attaches(harness: &mut Harness) {
 }
 
 pub fn takes_over(harness: &mut Harness) {
-    harness.scene(size(0, 20, 40), |harness, domain, living| {
+    harness.scene(size(0, 20), |harness, domain, living| {
         *living = Some(channel(domain).create(NAME).unwrap());
         let queue = some(living.as_mut().unwrap());
-        for _ in 0..size(1, 4, 24) {
+        for _ in 0..size(1, 4) {
             let mut first = Victim::start(domain, &["open"]).unwrap();
             first.obey("recv_ref", 2);
             first.kill();
@@ -279,11 +279,11 @@ pub fn takes_over(harness: &mut Harness) {
         }
         Ok(())
     });
-    harness.scene(size(0, 20, 40), |harness, domain, _| {
+    harness.scene(size(0, 20), |harness, domain, _| {
         let mut first = Victim::start(domain, &["create"]).unwrap();
         first.obey("send 300 7", 2);
         first.kill();
-        for _ in 0..size(0, 4, 24) {
+        for _ in 0..size(0, 4) {
             let mut victim = Victim::start(domain, &[]).unwrap();
             let row = "`Channel::create` of a dead host's";
             harness.act(&mut victim, &Act::unseen(row, "create", "300:7|"))?;
@@ -294,7 +294,7 @@ pub fn takes_over(harness: &mut Harness) {
 
 pub fn closes(harness: &mut Harness) {
     let row = "drop of a host's channel";
-    for _ in 0..size(1, 4, 24) {
+    for _ in 0..size(1, 4) {
         // The guest is there, and the messages are its own.
         harness.scene(0, |harness, domain, _| {
             let mut victim = Victim::start(domain, &["create", "send 300 7"]).unwrap();
@@ -311,7 +311,7 @@ pub fn closes(harness: &mut Harness) {
             Ok(())
         });
         // They wait for a guest.
-        harness.scene(size(1, 20, 20), |harness, domain, _| {
+        harness.scene(size(1, 20), |harness, domain, _| {
             let _keeper = channel::<u64>(domain).create("keeper").unwrap();
             let mut victim = Victim::start(domain, &["create", "send 300 7"]).unwrap();
             let leave = Act {

@@ -233,7 +233,7 @@ impl Harness {
 
     /// Of so many states that are taken up, one is taken up by somebody who is killed as well.
     fn double_every(&self) -> u64 {
-        size(1000, 800, 400) as u64
+        size(1000, 800) as u64
     }
 
     /// Executes an act instruction by instruction. Gives how many, and the pictures whose recovery
@@ -254,8 +254,8 @@ impl Harness {
         victim.view.look();
         victim.view.has_changed();
         // Of the states that one instruction makes again and again, as when it copies a message.
-        let (first, then) = (16, size(64, 16, 16) as u64);
-        let sample = size(5000, 1000, 1000) as u64;
+        let (first, then) = (16, size(64, 16) as u64);
+        let sample = size(5000, 1000) as u64;
         loop {
             let place = victim.tracee.registers().rip;
             let is_over = phase == act.phases.len();

@@ -38,10 +38,10 @@ fn process() {
 
 /// A count by `RINGLANE_SCALE`: the larger ones for an optimised build, whose instructions are those
 /// that users run.
-fn size(test: usize, ci: usize, soak: usize) -> usize {
+fn size(test: usize, ci: usize) -> usize {
     match cfg!(debug_assertions) {
         true => test,
-        false => scale(test, ci, soak),
+        false => scale(test, ci),
     }
 }
 

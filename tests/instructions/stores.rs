@@ -70,14 +70,14 @@ fn put(store: &Store, content: &mut Content, key: &str, len: usize) {
 
 pub fn changes(harness: &mut Harness) {
     let seed = harness.random().next();
-    harness.scene(size(4, 200, 400), |harness, domain, _| {
+    harness.scene(size(4, 200), |harness, domain, _| {
         let (_store, mut table) = Table::with(domain, |store, content| {
             for (i, len) in [0, 20, 200, 2000].into_iter().enumerate() {
                 put(store, content, &format!("k{i}"), len);
             }
         });
         let mut random = Random::of(seed);
-        for i in 0..size(10, 250, 1500) {
+        for i in 0..size(10, 250) {
             let key = format!("k{}", random.below(12));
             let mut len = [0, 8, 56, 100, 256, 300, 1000, 3000][random.below(8) as usize];
             let before = table.content.get(&key);
@@ -104,7 +104,7 @@ pub fn changes(harness: &mut Harness) {
             put(store, content, "k", 20);
         });
         let mut watch = store.watch::<[u8]>("k").unwrap();
-        for i in 0..size(1, 10, 60) {
+        for i in 0..size(1, 10) {
             std::thread::scope(|scope| {
                 let woken = scope.spawn(|| watch.wait().unwrap());
                 let row = "`set` of a key that is watched";
@@ -121,8 +121,8 @@ pub fn changes(harness: &mut Harness) {
         subject: Subject::NewStore,
         ..Act::unseen(row, order, "")
     };
-    for _ in 0..size(0, 3, 18) {
-        harness.scene(size(0, 20, 20), |harness, domain, _| {
+    for _ in 0..size(0, 3) {
+        harness.scene(size(0, 20), |harness, domain, _| {
             let _keeper = channel::<u64>(domain).create("keeper").unwrap();
             let mut victim = Victim::start(domain, &[]).unwrap();
             harness.act(&mut victim, &state("creation of a store", "create_store"))?;
@@ -135,7 +135,7 @@ pub fn changes(harness: &mut Harness) {
 }
 
 pub fn splits(harness: &mut Harness) {
-    harness.scene(size(1, 40, 80), |harness, domain, _| {
+    harness.scene(size(1, 40), |harness, domain, _| {
         let (store, mut table) = Table::with(domain, |store, content| {
             let mut i = 0;
             // As many as there may be before the first split.
@@ -146,7 +146,7 @@ pub fn splits(harness: &mut Harness) {
             assert_eq!(store.stats().splits, 0);
         });
         // A few to the first split, and then one for every four or five.
-        for i in 0..size(3, 60, 360) {
+        for i in 0..size(3, 60) {
             let row = "`set` that splits a bucket";
             table.change(harness, row, &format!("new-{i}"), Some((20, 5)))?;
         }
@@ -159,8 +159,8 @@ pub fn splits(harness: &mut Harness) {
 pub fn grows(harness: &mut Harness) {
     /// By which a file grows: once it has grown there is never that much room.
     const STEP: usize = 64 << 10;
-    for round in 0..size(1, 3, 18) {
-        harness.scene(size(1, 4, 8), |harness, domain, _| {
+    for round in 0..size(1, 3) {
+        harness.scene(size(1, 4), |harness, domain, _| {
             let (store, mut table) = Table::with(domain, |store, content| {
                 let made = store.stats().file_bytes;
                 let mut keys = 0..;

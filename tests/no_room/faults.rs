@@ -340,7 +340,7 @@ impl Bench {
         });
         Bench {
             random: Random::printed(),
-            share: scale(60, 1, 1),
+            share: scale(60, 1),
             cases: 0,
             operations: 0,
             also: |_| false,

@@ -119,8 +119,7 @@ pub fn little_address_space() {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
     let size = size.unwrap().trim().trim_end_matches(" kB");
     let size = size.parse::<u64>().unwrap() << 10;
-    let slack =
-        (0..scale(20, 200, 1200) as u64).map(|n| n * (5 << 20) / scale(20, 200, 1200) as u64);
+    let slack = (0..scale(20, 200) as u64).map(|n| n * (5 << 20) / scale(20, 200) as u64);
     // Rust's library ends a process that has room for a thread, and none for its signal stack.
     try_all(THREADLESS, Resource::As, slack.map(|slack| size + slack));
     drop(last);
@@ -336,7 +335,7 @@ pub fn little_memory(arguments: &[&str]) {
 #[test]
 fn a_limit_on_memory_loses_nothing() {
     let domain = Domain::new("memory");
-    let rounds = scale(1, 5, 30);
+    let rounds = scale(1, 5);
     for _ in 0..rounds {
         // A new one each time, or its pages are charged to the group that was first.
         let store = Store::options().domain(domain.name()).create("s").unwrap();

@@ -45,7 +45,7 @@ fn talk(runtime: &Runtime) {
 
 pub fn scenes(bench: &mut Bench) {
     // Each case starts and ends processes.
-    bench.share = scale(1000, 30, 5);
+    bench.share = scale(1000, 30);
     bench.scene(
         "start",
         || None,

@@ -335,7 +335,7 @@ fn watch_one(name: &str) -> Result<Duration, String> {
 }
 
 fn patience() -> Duration {
-    PATIENCE * scale(1, 10, 60) as u32 * slowness()
+    PATIENCE * scale(1, 10) as u32 * slowness()
 }
 
 fn end_of(process: &mut Child, patience: Duration) -> Option<ExitStatus> {

@@ -483,7 +483,7 @@ fn drain(ledger: &Ledger, how: How, last: &mut Channel<[u8]>, me: u64) {
 #[test]
 fn ends_killed_at_any_moment_lose_nothing() {
     let mut outcome = Outcome::default();
-    let kills = scale(60, 1_100, 6_600);
+    let kills = scale(60, 1_100);
     for how in How::ALL {
         torture(how, [End::Host, End::Guest], kills, &mut outcome);
         torture(how, [End::Guest, End::Host], kills, &mut outcome);

@@ -97,7 +97,7 @@ impl Race<'_> {
 fn race(end: End) {
     let domain = Domain::new(&format!("race-{end:?}"));
     let mut random = Random::printed();
-    let rounds = scale(40, 1_000, 6_000);
+    let rounds = scale(40, 1_000);
     let mut race = Race {
         domain: &domain,
         end,

@@ -342,7 +342,7 @@ fn mutated_rings_give_records_or_corrupt() {
     let cases = Cases::new("mutated rings");
     let (mut attached, mut at_rest, mut live) = (0, 0, 0);
     let mut out = Vec::new();
-    while cases.count() < scale(600_000, 45_000_000, 270_000_000) {
+    while cases.count() < scale(600_000, 45_000_000) {
         let image = Image::new(&fenced, &mut random);
         receive_all(&image);
         for _ in 0..CASES_OF_AN_IMAGE {

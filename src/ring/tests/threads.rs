@@ -17,7 +17,7 @@ fn message(i: u64) -> Vec<u8> {
 
 #[test]
 fn two_threads_send_and_receive() {
-    let count = scale(20_000, 200_000, 1_200_000) as u64;
+    let count = scale(20_000, 200_000) as u64;
     let ring = heap_ring(CAPACITY);
     let mut producer = Producer::attach(ring.clone(), first(1)).unwrap();
     let mut consumer = Consumer::attach(ring, first(1)).unwrap();

@@ -68,7 +68,7 @@ fn kill_recovery(yard: &Yard, scene: &Scene, left: &[u8], reached: usize, k: u32
     let ((), points) = count(|| lock(&store));
     drop(store);
     yard.take(&name);
-    let step = scale(13, 1, 1) as u32;
+    let step = scale(13, 1) as u32;
     for j in (k % step..points).step_by(step as usize) {
         let why = format!("{why}, and {j} of {points} of the recovery");
         let name = yard.put(left);

@@ -101,7 +101,7 @@ fn options(domain: &str) -> StoreOptions {
 /// Aborts the process if what it returns is not dropped in time: a test that hangs must fail.
 fn watchdog(test: &str) -> mpsc::Sender<()> {
     let (done, dropped) = mpsc::channel();
-    let patience = Duration::from_secs(scale(120, 1_200, 7_200) as u64);
+    let patience = Duration::from_secs(scale(120, 1_200) as u64);
     let test = test.to_string();
     std::thread::spawn(move || {
         if dropped.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {

@@ -285,7 +285,7 @@ fn mutated_stores_give_values_or_typed_errors() {
     let cases = Cases::new("mutated stores");
     let (mut attached, mut at_rest, mut live) = (0, 0, 0);
     let (mut changed, mut out) = (Changed::default(), Vec::new());
-    while cases.count() < scale(100_000, 10_000_000, 60_000_000) {
+    while cases.count() < scale(100_000, 10_000_000) {
         image.restore(&store);
         if cases.count() % 65_536 == 0 {
             image.check(&store);

@@ -39,7 +39,7 @@ fn kill_at(yard: &Yard, name: &str, k: u32, act: &str) -> ExitStatus {
 #[test]
 fn a_killed_process_leaves_the_change_done_or_not_done() {
     let yard = Yard::new("store-real-kills");
-    let step = scale(17, 1, 1) as u32;
+    let step = scale(17, 1) as u32;
     let mut rows = Vec::new();
     for (i, scene) in all(&yard).iter().enumerate() {
         let points = points_of(&yard, scene);
