@@ -30,6 +30,10 @@ fuzz target *args:
 loom:
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib
 
+# The same and larger scenes in orders drawn at random
+shuttle:
+    RUSTFLAGS="--cfg loom --cfg shuttle" cargo test --release --lib
+
 # The tests under AddressSanitizer (nightly); rustdoc needs the flag too, else doctests do not link
 asan:
     RUSTFLAGS="-Zsanitizer=address" RUSTDOCFLAGS="-Zsanitizer=address" cargo +nightly test --target x86_64-unknown-linux-gnu

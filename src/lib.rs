@@ -130,7 +130,7 @@ struct CompileFail;
 mod common {
     #[cfg(not(loom))]
     pub mod cases;
-    #[cfg(not(loom))]
+    #[cfg(any(not(loom), shuttle))]
     pub mod random;
     pub mod tally;
 }

@@ -296,7 +296,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use crate::sync::run_without;

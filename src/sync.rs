@@ -1,5 +1,6 @@
-//! The one door to atomics and fences: core's, or loom's under `cfg(loom)`, so that the model
-//! checker sees every shared access of the code it runs.
+//! The one door to atomics and fences: core's, or those of a model checker, so that it sees every
+//! shared access of the code it runs. Under `cfg(loom)` that is loom, which goes through all orders
+//! of a few steps; with `cfg(shuttle)` besides it is shuttle, which draws some of many.
 //!
 //! Behind it too: the two halves of the asymmetric fence, and the switch by which a model or a
 //! test takes one step out of a protocol to show that the step is needed.
@@ -22,9 +23,16 @@ mod atomics {
     }
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 mod atomics {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::thread;
+}
+
+#[cfg(shuttle)]
+mod atomics {
+    pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use shuttle::thread;
 }
 
 pub(crate) use atomics::*;
@@ -56,6 +64,8 @@ pub(crate) mod kills {
     //! A kill before the k-th store: by an unwind, or of the whole process. Under loom all threads
     //! of a model share the count, so only one of them may store.
 
+    #[cfg(shuttle)]
+    use shuttle::thread_local;
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -67,6 +77,10 @@ pub(crate) mod kills {
 
     struct Killed;
 
+    fn stores_left(stores: u32) {
+        STORES_LEFT.with(|left| left.set(stores));
+    }
+
     pub(crate) fn kill_point() {
         if is_killed_here() {
             resume_unwind(Box::new(Killed));
@@ -76,24 +90,24 @@ pub(crate) mod kills {
     /// A kill point in a destructor, where an unwind would leak what its caller returns: `true` if
     /// it is to do nothing more, as a dead process does not. What follows unwinds at its next store.
     pub(crate) fn is_killed_here() -> bool {
-        match STORES_LEFT.get() {
+        match STORES_LEFT.with(Cell::get) {
             u32::MAX => {}
-            0 if FOR_GOOD.get() => {
+            0 if FOR_GOOD.with(Cell::get) => {
                 let me = rustix::process::getpid();
                 let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
             }
-            0 => KILLED.set(true),
-            n => STORES_LEFT.set(n - 1),
+            0 => KILLED.with(|killed| killed.set(true)),
+            n => stores_left(n - 1),
         }
-        KILLED.get()
+        KILLED.with(Cell::get)
     }
 
     /// Runs `f`, killed before its store number `stores`. `None` if it was.
     pub(crate) fn killed_after<T>(stores: u32, f: impl FnOnce() -> T) -> Option<T> {
-        STORES_LEFT.set(stores);
+        stores_left(stores);
         let outcome = catch_unwind(AssertUnwindSafe(f));
-        STORES_LEFT.set(u32::MAX);
-        let killed = KILLED.replace(false);
+        stores_left(u32::MAX);
+        let killed = KILLED.with(Cell::take);
         match outcome {
             Ok(value) => (!killed).then_some(value),
             Err(payload) if payload.is::<Killed>() => None,
@@ -103,7 +117,7 @@ pub(crate) mod kills {
 
     /// Unwinds what a kill in a destructor left running.
     pub(crate) fn stay_dead() {
-        if KILLED.get() {
+        if KILLED.with(Cell::get) {
             resume_unwind(Box::new(Killed));
         }
     }
@@ -111,15 +125,18 @@ pub(crate) mod kills {
     /// Runs `f`, and says how many kill points it passed.
     pub(crate) fn count<T>(f: impl FnOnce() -> T) -> (T, u32) {
         const MANY: u32 = u32::MAX - 1;
-        STORES_LEFT.set(MANY);
+        stores_left(MANY);
         let value = f();
-        (value, MANY - STORES_LEFT.replace(u32::MAX))
+        (
+            value,
+            MANY - STORES_LEFT.with(|left| left.replace(u32::MAX)),
+        )
     }
 
     /// Kills this process before the store number `stores` of this thread from now on.
     pub(crate) fn kill_process_after(stores: u32) {
-        FOR_GOOD.set(true);
-        STORES_LEFT.set(stores);
+        FOR_GOOD.with(|is_set| is_set.set(true));
+        stores_left(stores);
     }
 }
 
@@ -244,6 +261,24 @@ mod mutants {
         }
         outcome.is_err()
     }
+}
+
+/// Plays `scene` in orders drawn at random: some in which every step is as likely as any other, and
+/// some in which few threads are interrupted, at a few places, which is how most faults are met
+/// (Burckhardt et al., A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs, 2010).
+/// Gives how many there were.
+#[cfg(all(test, shuttle))]
+pub(crate) fn draw(schedules: usize, scene: fn()) -> u64 {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    const INTERRUPTIONS: usize = 3;
+    let seed = crate::common::random::Random::printed().next();
+    let mut config = shuttle::Config::new();
+    config.stack_size = 1 << 18;
+    config.silence_warnings = true;
+    let any = RandomScheduler::new_from_seed(seed, schedules.div_ceil(2));
+    let few = PctScheduler::new_from_seed(seed, INTERRUPTIONS, schedules / 2);
+    let played = shuttle::Runner::new(any, config.clone()).run(scene);
+    (played + shuttle::Runner::new(few, config).run(scene)) as u64
 }
 
 /// A fence, unless a model took `step` out.

@@ -145,8 +145,14 @@ impl Ring {
 
     #[inline(always)]
     fn word(&self, position: u64) -> NonNull<AtomicU64> {
+        let offset = (position & self.mask) as usize;
         // SAFETY: the offset is a multiple of 8 below the capacity.
-        unsafe { self.words.byte_add((position & self.mask) as usize) }
+        #[cfg(not(loom))]
+        return unsafe { self.words.byte_add(offset) };
+        // A model checker's words have a size of their own.
+        // SAFETY: as above.
+        #[cfg(loom)]
+        return unsafe { self.words.add(offset / 8) };
     }
 
     #[inline(always)]

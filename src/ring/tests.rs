@@ -3,10 +3,12 @@
 
 #[cfg(not(loom))]
 mod kills;
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 mod models;
 #[cfg(not(loom))]
 mod mutations;
+#[cfg(shuttle)]
+mod schedules;
 #[cfg(not(loom))]
 mod threads;
 #[cfg(not(loom))]

@@ -49,7 +49,7 @@ pub(super) fn sleep<E>(
     Ok((!without(Step::SecondLook) && changed()?) || word.wait(seen, timeout))
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use crate::sync::{AtomicU64, Ordering::*, run_without};

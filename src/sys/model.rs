@@ -1,10 +1,10 @@
-//! A futex for the model checker: a word, and a queue beside it. The queue's lock is std's, because
-//! loom runs one thread at a time and switches only at its own operations, of which none is made
+//! A futex for the model checkers: a word, and a queue beside it. The queue's lock is std's, because
+//! they run one thread at a time and switch only at their own operations, of which none is made
 //! while it is held.
 
+use crate::sync::thread::{Thread, current, park, yield_now};
 use crate::sync::{AtomicU32, Ordering::*, Step, ordered};
 use core::time::Duration;
-use loom::thread::{Thread, current, park, yield_now};
 use std::sync::Mutex;
 
 #[derive(Debug, Default)]
@@ -63,14 +63,14 @@ impl Futex {
         self.queue.lock().unwrap().newest = old & !bits;
     }
 
-    /// Without a timeout: a lost wake is a deadlock, which loom reports. But time that is up
+    /// Without a timeout: a lost wake is a deadlock, which is reported. But time that is up
     /// already is.
     pub(crate) fn wait(&self, seen: u32, timeout: Duration) -> bool {
         if timeout.is_zero() {
             yield_now();
             return false;
         }
-        // A place for loom to switch, between the caller's second look and the sleep. The kernel
+        // A place to switch, between the caller's second look and the sleep. The kernel
         // looks at the newest value, so the caller sees none that is older afterwards.
         self.word.fetch_or(0, Relaxed);
         {
@@ -80,8 +80,16 @@ impl Futex {
             }
             queue.sleepers.push(current());
         }
-        park();
+        // Shuttle ends some for no reason, but who is in the queue would be woken in vain.
+        while self.is_queued(current()) {
+            park();
+        }
         true
+    }
+
+    fn is_queued(&self, thread: Thread) -> bool {
+        let sleepers = &self.queue.lock().unwrap().sleepers;
+        sleepers.iter().any(|sleeper| sleeper.id() == thread.id())
     }
 
     pub(crate) fn wake(&self, count: u32) {

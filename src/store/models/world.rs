@@ -1,4 +1,4 @@
-//! A small table, one writer and one reader of it, and what they do.
+//! A small table, and what writers and readers of it do.
 
 use crate::layout::store_word;
 use crate::store::blocks::Class;
@@ -7,11 +7,6 @@ use crate::store::lookup::{Probe, Torn};
 use crate::store::memory::{FIRST, OnHeap};
 use crate::store::scan;
 use crate::store::table::{Entry, Key, Refusal, Sizes, Table, slot_of};
-use crate::sync::kills;
-use loom::thread;
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 /// Bytes of a value: two words, both of which hold the same number, so that a torn one shows.
 pub(super) const VALUE: usize = 16;
@@ -91,11 +86,11 @@ impl Start {
         more
     }
 
-    /// The table, with room for two buckets more.
-    pub(super) fn table(mut self) -> Table {
-        let end = self.add(2 * BUCKET);
+    /// The table, with room for so many buckets more.
+    pub(super) fn table(mut self, buckets: u64) -> Table {
+        let end = self.add(buckets * BUCKET);
         self.set(store_word!(cursor), end);
-        self.set(store_word!(end), end + 2 * BUCKET);
+        self.set(store_word!(end), end + buckets * BUCKET);
         Table::new(OnHeap::memory(self.0.into_iter()))
     }
 }
@@ -150,6 +145,16 @@ pub(super) fn set(table: &Table, key: &Key<'_>, number: u64) {
 }
 
 pub(super) fn try_set(table: &Table, key: &Key<'_>, number: u64) -> Result<u64, Refusal> {
+    set_and(table, key, number, || ())
+}
+
+/// Sets it, and does that before the change is over.
+pub(super) fn set_and(
+    table: &Table,
+    key: &Key<'_>,
+    number: u64,
+    wake: impl FnOnce(),
+) -> Result<u64, Refusal> {
     let bytes = [number.to_ne_bytes(); 2];
     let value = Value {
         type_hash: 0,
@@ -157,59 +162,10 @@ pub(super) fn try_set(table: &Table, key: &Key<'_>, number: u64) -> Result<u64, 
         writer: 0,
     };
     let found = find(table, key);
-    table.put(key, found.as_ref(), value, || ())
+    table.put(key, found.as_ref(), value, wake)
 }
 
 pub(super) fn remove(table: &Table, key: &Key<'_>) {
     let found = find(table, key).unwrap();
     table.remove(&found, || ()).unwrap();
-}
-
-/// Explores `write` beside `read`, and gives all that `read` ever got.
-pub(super) fn explore<R: Ord + Send + 'static>(
-    start: fn() -> Start,
-    write: impl Fn(&Table) + Send + Sync + 'static,
-    read: fn(&Table) -> R,
-) -> BTreeSet<R> {
-    let all = Arc::new(Mutex::new(BTreeSet::new()));
-    let seen = all.clone();
-    let mut model = loom::model::Builder::new();
-    // A split and a walk through all take more steps than loom is ready for.
-    model.max_branches = 10_000;
-    model.check(move || {
-        let table = Arc::new(start().table());
-        let theirs = table.clone();
-        let reader = thread::spawn(move || read(&theirs));
-        write(&table);
-        let got = reader.join().unwrap();
-        seen.lock().unwrap().insert(got);
-    });
-    Arc::into_inner(all).unwrap().into_inner().unwrap()
-}
-
-/// Runs `write`, killed before each of its stores in turn, and after it what a successor does.
-pub(super) fn killed<R: Ord + Send + 'static>(
-    start: fn() -> Start,
-    write: fn(&Table),
-    read: fn(&Table) -> R,
-) -> BTreeSet<R> {
-    let mut all = BTreeSet::new();
-    let survived = Arc::new(AtomicBool::new(false));
-    for stores in 0.. {
-        let done = survived.clone();
-        all.append(&mut explore(
-            start,
-            move |table| match kills::killed_after(stores, || write(table)) {
-                Some(()) => done.store(true, Relaxed),
-                None => {
-                    table.settle(|| ()).unwrap();
-                }
-            },
-            read,
-        ));
-        if survived.load(Relaxed) {
-            break;
-        }
-    }
-    all
 }
