@@ -24,7 +24,10 @@
 //! comes later passes a full fence when it claims its role, before its first look.
 //!
 //! A side whose process could not register fences in each send. A sleeper that cannot issue the
-//! barrier leaves `NEEDS_FENCE` in its word, and wakers that read it fence and look again.
+//! barrier leaves `NEEDS_FENCE` in its word, so that wakers never find 0 there and always come to
+//! take `PARKED` away. That is a read-modify-write, as setting it is, and of two such on one word one
+//! comes first: *if the sleeper's, the waker reads `PARKED`; if the waker's (Release), the sleeper
+//! reads what it left, and behind its fence the record.*
 //!
 //! What stays open is a waker killed, or held up, between taking `PARKED` away and waking. So nobody sleeps
 //! longer than a [`SLICE`] at a time; slices that ran out although there was something to do are
@@ -50,15 +53,12 @@ pub(crate) fn ring(bell: &Bell, ring: &RingHeader, fences: bool) -> bool {
     }
     // Partner: the sleeper's store in `sleep`.
     let parked = bell.parked.load(Relaxed);
-    parked != 0 && wake(bell, ring, parked)
+    parked != 0 && wake(bell, ring)
 }
 
 #[cold]
 #[inline(never)]
-fn wake(bell: &Bell, ring: &RingHeader, parked: u32) -> bool {
-    if parked & NEEDS_FENCE != 0 {
-        fence(SeqCst);
-    }
+fn wake(bell: &Bell, ring: &RingHeader) -> bool {
     let asleep = bell.parked.fetch_and(!PARKED, AcqRel) & PARKED != 0;
     if asleep {
         if !without(Step::BellBeforeWake) {
@@ -74,6 +74,10 @@ fn wake(bell: &Bell, ring: &RingHeader, parked: u32) -> bool {
 pub(crate) fn announce(ring: &RingHeader) {
     // Release: whoever sees the count sees what was stored before; partner: `News::arrived`.
     ring.sleepers.news.fetch_add(1, Release);
+    announce_to_sleepers(ring);
+}
+
+fn announce_to_sleepers(ring: &RingHeader) {
     for bell in [&ring.sleepers.consumer, &ring.sleepers.producer] {
         bell.parked.fetch_and(!PARKED, AcqRel);
         bell.rings.change();
@@ -290,7 +294,7 @@ impl Slip {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use crate::sync::{AtomicU64, run_without};
@@ -303,13 +307,16 @@ mod models {
         message: AtomicU64,
     }
 
-    // One message, one sleeper. A lost wake is a deadlock, which loom reports.
-    fn one_message() {
-        loom::model(|| {
+    // One message, one sleeper, whose parked word was `parked`. A lost wake is a deadlock, which loom
+    // reports.
+    fn one_message_to(parked: u32) {
+        loom::model(move || {
             let shared = Arc::new(Shared {
                 ring: RingHeader::default(),
                 message: AtomicU64::new(0),
             });
+            let bell = &shared.ring.sleepers.consumer;
+            bell.parked.store(parked, Relaxed);
             let theirs = shared.clone();
             let sender = thread::spawn(move || {
                 theirs.message.store(1, Release);
@@ -323,9 +330,60 @@ mod models {
         });
     }
 
+    fn one_message() {
+        one_message_to(0);
+    }
+
     #[test]
     fn no_wake_is_lost() {
         one_message();
+        one_message_to(NEEDS_FENCE);
+    }
+
+    #[test]
+    fn wakers_without_a_fence_see_a_sleeper_who_needs_one() {
+        let to_one_who_needs_it = || one_message_to(NEEDS_FENCE);
+        assert!(!run_without(Step::WakerFence, to_one_who_needs_it));
+    }
+
+    /// Something other than a message, which one sleeps for, while `tell` tells of it.
+    fn news(tell: fn(&RingHeader)) {
+        loom::model(move || {
+            let shared = Arc::new(Shared {
+                ring: RingHeader::default(),
+                message: AtomicU64::new(0),
+            });
+            let theirs = shared.clone();
+            let teller = thread::spawn(move || {
+                theirs.message.store(1, Relaxed);
+                tell(&theirs.ring);
+            });
+            let ring = &shared.ring;
+            let mut news = News::none(ring);
+            while !(news.arrived(ring) && shared.message.load(Relaxed) == 1) {
+                let bell = &ring.sleepers.consumer;
+                sleep(bell, SLICE, || false, || news.pending(ring));
+            }
+            teller.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn news_are_seen_by_who_sleeps() {
+        news(announce);
+        let too_late = |ring: &RingHeader| {
+            let bell = &ring.sleepers.consumer;
+            bell.rings.change();
+            bell.rings.wake(1);
+            ring.sleepers.news.fetch_add(1, Release);
+        };
+        assert!(std::panic::catch_unwind(|| news(too_late)).is_err());
+        // Not ordered behind what they are about.
+        let unordered = |ring: &RingHeader| {
+            ring.sleepers.news.fetch_add(1, Relaxed);
+            announce_to_sleepers(ring);
+        };
+        assert!(std::panic::catch_unwind(|| news(unordered)).is_err());
     }
 
     #[test]
