@@ -15,11 +15,16 @@ test-ci:
 soak hours="2":
     .ci/soak {{hours}}
 
-# Every check, with the tests at the size of `test` or `ci`; then renews the tables of
-# docs/robustness.md and README.md by what they counted
-counts tier:
-    RINGLANE_SCALE={{tier}} bash .ci/run
-    .ci/counts {{tier}} target/counts.tsv
+# Every check, then renews the tables of docs/robustness.md and README.md by what it counted
+counts:
+    bash .ci/run
+    .ci/counts ci target/counts.tsv
+
+# The tests at their default size; then renews the tables of docs/robustness.md
+counts-test:
+    rm -f target/test.tsv
+    RINGLANE_COUNTS=$PWD/target/test.tsv cargo test
+    .ci/counts test target/test.tsv
 
 # Looks for new cases by `attach`, `drain`, `store_ops` or `differential` (nightly, and cargo-fuzz);
 # `tests/corpus.rs` plays those that are kept again
