@@ -64,14 +64,15 @@ impl Fork {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Whether it sleeps just now.
+    /// Whether all its threads sleep just now.
     pub fn is_asleep(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        stat.rsplit_once(')')
-            .unwrap()
-            .1
-            .trim_start()
-            .starts_with('S')
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.map(Result::unwrap).all(|thread| {
+            // None that ended meanwhile is awake.
+            std::fs::read_to_string(thread.path().join("stat"))
+                .ok()
+                .is_none_or(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
+        })
     }
 }
 

@@ -309,6 +309,25 @@ pub fn play(act: impl FnOnce(&str, &[&str])) {
     act(&role, &arguments.split(SEPARATOR).collect::<Vec<_>>());
 }
 
+/// Has the kernel kill this process with SIGKILL at a time from now on, whatever it does then: a
+/// killer that has to get a processor first comes late, and most often to somebody who waits.
+pub fn be_killed_in(time: Duration) {
+    // SAFETY: zeroes are a `sigevent` and a timer's times; all pointers are to locals.
+    unsafe {
+        let mut event: libc::sigevent = std::mem::zeroed();
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGKILL;
+        let mut timer = std::mem::zeroed();
+        let made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer);
+        assert_eq!(made, 0);
+        let mut times: libc::itimerspec = std::mem::zeroed();
+        times.it_value.tv_sec = time.as_secs() as i64;
+        times.it_value.tv_nsec = i64::from(time.subsec_nanos()) + 1;
+        let set = libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut());
+        assert_eq!(set, 0);
+    }
+}
+
 /// Says a line to the test that started this process, by one system call.
 pub fn say(line: impl std::fmt::Display) {
     let text = format!("\n{MARK}{line}\n");

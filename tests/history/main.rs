@@ -13,7 +13,7 @@ mod fifo;
 mod linear;
 mod store;
 
-use common::{Domain, Process, Random, Shared, play, until};
+use common::{Domain, Process, Random, Shared, be_killed_in, play, until};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -26,25 +26,6 @@ fn process() {
         "forkserver" => forkserver::serve(channel::act),
         other => panic!("{other:?}"),
     });
-}
-
-/// Has the kernel kill this process with SIGKILL at a time from now on, whatever it does then: a
-/// killer that has to get a processor first comes late, and most often to somebody who waits.
-fn be_killed_in(time: Duration) {
-    // SAFETY: zeroes are a `sigevent` and a timer's times; all pointers are to locals.
-    unsafe {
-        let mut event: libc::sigevent = std::mem::zeroed();
-        event.sigev_notify = libc::SIGEV_SIGNAL;
-        event.sigev_signo = libc::SIGKILL;
-        let mut timer = std::mem::zeroed();
-        let made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer);
-        assert_eq!(made, 0);
-        let mut times: libc::itimerspec = std::mem::zeroed();
-        times.it_value.tv_sec = time.as_secs() as i64;
-        times.it_value.tv_nsec = i64::from(time.subsec_nanos()) + 1;
-        let set = libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut());
-        assert_eq!(set, 0);
-    }
 }
 
 /// A time to live: for some hardly longer than it takes to begin, for others enough to do a lot. If

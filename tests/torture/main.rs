@@ -15,7 +15,7 @@ mod takers;
 #[path = "../common/times.rs"]
 mod times;
 
-use common::{Domain, LONG, Random, play, scale, tally};
+use common::{Domain, LONG, Random, be_killed_in, play, scale, tally};
 use forkserver::{Fork, ForkServer, serve};
 use ledger::{How, Id, Ledger, MANY, message};
 use ringlane::{
@@ -59,11 +59,15 @@ const SENDER: usize = 0;
 const RECEIVER: usize = 1;
 const NOBODY: u64 = 2;
 
-/// What an end is at: in `open` or `create`, in `send` or in one of the ways to receive, or on its
-/// own with what it received.
+/// What an end is at: nothing yet; in `open` or `create`; in `send` or in one of the ways to receive;
+/// or on its own, with what it received or with nobody to send to.
+const STARTING: u64 = 0;
 const ATTACHING: u64 = 1;
 const IN_CALL: u64 = 2;
 const AT_WORK: u64 = 3;
+
+/// The most that one of those lives which are killed as they attach. They are there within half of it.
+const SHORT_LIFE: u64 = 400;
 
 /// One end of the channel, in a process that will be killed.
 struct Victim {
@@ -115,7 +119,9 @@ impl Victim {
                     self.was_told();
                     bytes = value;
                     // Nobody there; the next one is on its way.
+                    self.is_at(AT_WORK);
                     std::thread::sleep(Duration::from_micros(100));
+                    self.is_at(IN_CALL);
                 }
                 Err(e) => self.ledger.fail(&format!("{e:?}")),
             }
@@ -238,13 +244,16 @@ impl News {
     }
 }
 
+/// Instead of the microseconds that a victim lives: until somebody else kills it.
+const FOR_LONG: &str = "long";
+
 fn options(domain: &str) -> ChannelOptions<[u8]> {
     Channel::options().domain(domain).capacity(CAPACITY)
 }
 
-/// In a fork: holds an end until it is killed.
+/// In a fork: holds an end until it is killed, if it gets so far: some live for so many microseconds.
 fn victim(words: &[&str]) {
-    let [role, domain, path, incarnation, end, how] = words else {
+    let [role, domain, path, incarnation, end, how, life] = words else {
         panic!("{words:?}");
     };
     let victim = Victim {
@@ -252,17 +261,21 @@ fn victim(words: &[&str]) {
         which: if *role == "sender" { SENDER } else { RECEIVER },
         incarnation: incarnation.parse().unwrap(),
     };
+    victim.is_at(STARTING);
+    if *life != FOR_LONG {
+        be_killed_in(Duration::from_micros(life.parse().unwrap()));
+    }
     victim.is_at(ATTACHING);
     let channel = match *end {
         "Host" => options(domain).create("c"),
         // The first one may be there before the channel.
         _ => options(domain).open_timeout("c", LONG),
     };
+    victim.is_at(AT_WORK);
     let (sender, receiver) = match channel {
         Ok(channel) => channel.split(),
         Err(e) => victim.ledger.fail(&format!("{words:?}: {e:?}")),
     };
-    victim.is_at(AT_WORK);
     match victim.which {
         SENDER => victim.send(sender),
         _ => {
@@ -273,6 +286,9 @@ fn victim(words: &[&str]) {
 }
 
 // ---- Their killer.
+
+/// The most processes one after the other that are killed as they attach.
+const DOOMED: u64 = 2;
 
 /// Waits for what is a matter of microseconds.
 #[track_caller]
@@ -295,6 +311,13 @@ struct Outcome {
     still: Times,
 }
 
+impl Outcome {
+    /// Counts a kill.
+    fn count(&mut self, fault: &'static str, what: String) {
+        *self.kills.entry((fault, what)).or_default() += 1;
+    }
+}
+
 /// A channel, and one process after the other at each of its ends.
 struct Torture<'a> {
     how: How,
@@ -310,10 +333,10 @@ struct Torture<'a> {
 }
 
 impl Torture<'_> {
-    /// Starts the next process of an end.
-    fn start(&mut self, which: usize) {
+    /// Starts the next process of an end, which lives for so many microseconds, or [`FOR_LONG`].
+    fn start(&mut self, which: usize, life: &str) {
         let line = format!(
-            "{} {} {} {} {:?} {:?}",
+            "{} {} {} {} {:?} {:?} {life}",
             ["sender", "receiver"][which],
             self.domain,
             self.ledger.0.path(),
@@ -325,11 +348,11 @@ impl Torture<'_> {
         self.incarnations[which] += 1;
     }
 
-    /// What the present process of an end is at; 0 if it did not begin yet.
+    /// What the present process of an end is at, or its last one was.
     fn at(&self, which: usize) -> u64 {
         let word = self.ledger.own(AT[which]).load(Acquire);
         let is_of_present = word >> 8 == self.incarnations[which] - 1;
-        if is_of_present { word & 0xff } else { 0 }
+        if is_of_present { word & 0xff } else { STARTING }
     }
 
     /// Waits for what is a matter of microseconds, or somebody's finding something wrong.
@@ -342,8 +365,10 @@ impl Torture<'_> {
     /// Kills the process of an end.
     fn kill(&mut self, which: usize) {
         let fork = self.forks[which].take().unwrap();
-        let (is_asleep, at) = (fork.is_asleep(), self.at(which));
+        let (was_at, is_asleep) = (self.at(which), fork.is_asleep());
         self.server.kill(fork);
+        // Exact, now that it is dead.
+        let at = self.at(which);
         let call = match self.how {
             _ if which == SENDER => "`send`",
             How::Recv => "`recv`",
@@ -352,21 +377,30 @@ impl Torture<'_> {
             How::Listener => "a listener",
             How::ListenerAtLeastOnce => "a listener with `at_least_once`",
         };
-        let (fault, what) = match at {
-            0 => ("kill-channel", "of a process about to attach".to_string()),
-            // Its predecessor was killed, too.
-            ATTACHING => (
-                "double",
-                "of a successor while it took an end over".to_string(),
-            ),
-            IN_CALL if is_asleep => ("kill-channel", format!("of a process asleep in {call}")),
-            IN_CALL => ("kill-channel", format!("of a process in {call}")),
-            _ => (
-                "kill-channel",
-                format!("of a process between two messages of {call}"),
-            ),
+        let what = match at {
+            STARTING | ATTACHING => panic!("it is killed when it is there"),
+            IN_CALL if is_asleep && was_at == IN_CALL => format!("asleep in {call}"),
+            IN_CALL => format!("in {call}"),
+            _ => format!("between two messages of {call}"),
         };
-        *self.outcome.kills.entry((fault, what)).or_default() += 1;
+        self.outcome
+            .count("kill-channel", format!("of a process {what}"));
+    }
+
+    /// Starts a process that is killed as it attaches, by a clock of its own, or a little before
+    /// or after that.
+    fn start_doomed(&mut self, which: usize, random: &mut Random) {
+        let life = 1 + random.below(SHORT_LIFE);
+        self.start(which, &life.to_string());
+        let fork = self.forks[which].take().unwrap();
+        self.server.wait_for_kill(fork);
+        let (fault, what) = match self.at(which) {
+            STARTING => ("kill-channel", "of a process about to attach"),
+            // The end is that of a process that was killed, too.
+            ATTACHING => ("double", "of a successor while it took an end over"),
+            _ => ("kill-channel", "of a process that had just attached"),
+        };
+        self.outcome.count(fault, what.to_string());
     }
 
     /// Kills an end at some moment, and starts its successor.
@@ -375,19 +409,8 @@ impl Torture<'_> {
         let other = 1 - which;
         let is_slow = self.ledger.own(SLOW);
         is_slow.store(random.below(NOBODY + 1), Release);
-        // While it attaches, or in the middle of its work.
-        if random.below(4) == 0 {
-            // That takes tens of microseconds, so it is not slept through.
-            let start = Instant::now();
-            while self.at(which) == 0 {
-                assert!(start.elapsed() < LONG, "it never began");
-            }
-            let moment = Instant::now() + random.micros(200);
-            while Instant::now() < moment {}
-        } else {
-            self.soon(|| self.at(which) > ATTACHING);
-            std::thread::sleep(random.micros(1_000));
-        }
+        self.soon(|| self.at(which) > ATTACHING);
+        std::thread::sleep(random.micros(1_000));
         // One that has no end yet is no death to the other, who may know of its predecessor's.
         let is_told = step % 50 == 49 && [0, 1].iter().all(|end| self.at(*end) > ATTACHING);
         if is_told {
@@ -402,7 +425,10 @@ impl Torture<'_> {
             let told = self.ledger.own(TOLD[other]).load(Acquire);
             self.outcome.noticed.note(told - killed);
         }
-        self.start(which);
+        for _ in 0..random.below(DOOMED + 1) {
+            self.start_doomed(which, random);
+        }
+        self.start(which, FOR_LONG);
         if step % 8 == 7 {
             // No later kill may hide that somebody hangs.
             let before = self.ledger.received();
@@ -414,7 +440,7 @@ impl Torture<'_> {
     }
 }
 
-/// Kills the ends of one channel `kills` times.
+/// Kills the ends of one channel `kills` times, and some of their successors before they are there.
 fn torture(how: How, ends: [End; 2], kills: usize, outcome: &mut Outcome) {
     let domain = Domain::new(&format!("torture-{how:?}-{:?}", ends[SENDER]));
     let mut random = Random::printed();
@@ -423,18 +449,21 @@ fn torture(how: How, ends: [End; 2], kills: usize, outcome: &mut Outcome) {
         domain: domain.name(),
         ends,
         server: ForkServer::start(),
-        ledger: Ledger::new(&domain, kills + 2),
+        ledger: Ledger::new(&domain, kills * (1 + DOOMED as usize)),
         forks: [None, None],
         incarnations: [0; 2],
         outcome,
     };
-    torture.start(SENDER);
-    torture.start(RECEIVER);
+    for which in [SENDER, RECEIVER] {
+        torture.start(which, FOR_LONG);
+    }
     for step in 0..kills - 2 {
         torture.step(step, &mut random);
     }
-    torture.kill(SENDER);
-    torture.kill(RECEIVER);
+    for which in [SENDER, RECEIVER] {
+        torture.soon(|| torture.at(which) > ATTACHING);
+        torture.kill(which);
+    }
     let [senders, receivers] = torture.incarnations;
     let Torture { ledger, server, .. } = torture;
     server.finish();
