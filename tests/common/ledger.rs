@@ -3,7 +3,7 @@
 //! receiver checks it against the book. A test that wants it includes this file beside `common`.
 
 use crate::common::{Domain, Random, Shared, Word};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// How a receiver takes its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,10 +122,11 @@ const DONE: usize = 1;
 const RECEIVED: usize = 2;
 const LOST: usize = 3;
 const AGAIN: usize = 4;
+const RECEIVERS: usize = 5;
 /// For a test's own use.
-const OWN: usize = 5;
+const OWN: usize = 6;
 /// How many of its messages each sender was told to be sent.
-const ACKNOWLEDGED: usize = 16;
+const ACKNOWLEDGED: usize = 24;
 
 pub struct Ledger(pub Shared);
 
@@ -139,7 +140,7 @@ impl Ledger {
         Ledger(Shared::open(path))
     }
 
-    /// A word for a test's own use, of eleven.
+    /// A word for a test's own use, of eighteen.
     pub fn own(&self, at: usize) -> &Word {
         assert!(OWN + at < ACKNOWLEDGED);
         self.0.word(OWN + at)
@@ -182,6 +183,13 @@ impl Ledger {
         self.0.word(WRONG).store(1, Release);
         eprintln!("{what}");
         std::process::exit(101);
+    }
+
+    /// Notes that a process has the receiver's end, and says how many had it before. One that is
+    /// killed before that had nothing in work.
+    pub fn begin_receiver(&self) -> u64 {
+        // There is one at a time.
+        self.0.word(RECEIVERS).fetch_add(1, AcqRel)
     }
 
     fn count(&self, at: usize, more: u64) {
@@ -255,16 +263,16 @@ impl Ledger {
         (to.sender > from.sender).then_some(rest + whole + to.number)
     }
 
-    /// When nothing is left in the channel: nothing more is lost than what the last of `receivers`
-    /// had in work. Gives how many were sent.
-    pub fn close(&self, how: How, senders: u64, receivers: u64) -> u64 {
+    /// When the receiver `me` found nothing more in the channel: nothing more is lost than what those
+    /// before it had in work. Gives how many were sent.
+    pub fn close(&self, how: How, senders: u64, me: u64) -> u64 {
         let done = self.done();
         let end = Id {
             sender: senders,
             number: 0,
         };
         let lost = self.between(done.next, end).unwrap();
-        let allowed = (receivers - done.by) * how.in_work();
+        let allowed = (me - done.by) * how.in_work();
         assert!(
             lost <= allowed,
             "{lost} are lost after {done:?}, {allowed} were in work"

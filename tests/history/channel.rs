@@ -10,7 +10,7 @@ use ringlane::{
 };
 use std::time::Instant;
 
-// What is written down beside the channel: how many lives each end had,
+// What is written down beside the channel: how many lives each end had, of those that got so far,
 const SENDERS: usize = 0;
 const RECEIVERS: usize = 1;
 /// how many messages were received,
@@ -129,7 +129,7 @@ impl Book {
 /// In a fork: holds an end until it is killed, which is soon.
 pub fn act(line: &str) {
     let words: Vec<_> = line.split(' ').collect();
-    let [role, domain, path, wanted, seed, end] = words[..] else {
+    let [role, domain, path, wanted, seed, end, fork] = words[..] else {
         panic!("{line:?}");
     };
     let wanted: usize = wanted.parse().unwrap();
@@ -138,9 +138,8 @@ pub fn act(line: &str) {
         most: wanted + MANY,
     };
     let which = if role == "sender" { SENDERS } else { RECEIVERS };
-    let me = book.begin_life(which);
-    let seed: u64 = seed.parse().unwrap();
-    let mut random = Random::of(seed ^ (me << 1 | which as u64));
+    let [seed, fork]: [u64; 2] = [seed, fork].map(|number| number.parse().unwrap());
+    let mut random = Random::of(seed ^ (fork << 1 | which as u64));
     // Some are killed while they attach, most in the middle of their work.
     let most = if random.below(4) == 0 { 300 } else { 4_000 };
     be_killed_in(random.micros(most));
@@ -149,6 +148,7 @@ pub fn act(line: &str) {
         _ => options(domain).open_timeout("c", common::LONG),
     };
     let (sender, receiver) = channel.unwrap().split();
+    let me = book.begin_life(which);
     match which {
         SENDERS => send(&book, me, sender),
         _ => Victim { book, me, random }.receive(wanted as u64, receiver),
@@ -254,7 +254,7 @@ fn record(ends: [End; 2], wanted: usize) -> (History, u64) {
         let mut server = ForkServer::start();
         let mut kills = 0;
         while !is_over() {
-            let fork = server.fork(&line);
+            let fork = server.fork(&format!("{line} {kills}"));
             server.wait_for_kill(fork);
             kills += 1;
         }
@@ -266,20 +266,23 @@ fn record(ends: [End; 2], wanted: usize) -> (History, u64) {
         let receivers = live("receiver", ends[1]);
         receivers + senders.join().unwrap()
     });
-    // The last receiver, which is not killed.
-    let mut me = book.begin_life(RECEIVERS);
-    while Way::of(me) != Way::RecvRef {
-        me = book.begin_life(RECEIVERS);
-    }
     let host = options(domain.name()).create("c").unwrap();
     let guest = options(domain.name()).open("c").unwrap();
     let (mut last, other) = match ends[1] {
         End::Host => (host, guest),
         End::Guest => (guest, host),
     };
+    // The last receiver, which is not killed.
+    let me = book.begin_life(RECEIVERS);
     loop {
-        match last.try_recv_ref() {
-            Ok(message) => book.note(me, &message.get().unwrap(), Some(message.redelivered())),
+        let outcome = match Way::of(me) {
+            Way::RecvRef => last.try_recv_ref().map(|message| {
+                book.note(me, &message.get().unwrap(), Some(message.redelivered()));
+            }),
+            _ => last.try_recv().map(|message| book.note(me, &message, None)),
+        };
+        match outcome {
+            Ok(()) => {}
             Err(TryRecvError::Empty) => break,
             Err(TryRecvError::Recv(
                 RecvError::PeerDied { .. } | RecvError::PeerRestarted { .. },

@@ -69,7 +69,8 @@ pub struct History {
     pub sent: Vec<Sent>,
     /// In the order in which they were handed out.
     pub received: Vec<Received>,
-    /// How many lives receivers had. In the last one nobody was killed, and nothing was left.
+    /// How many lives receivers had in which they got the end; in others they have nothing in work.
+    /// In the last one nobody was killed, and nothing was left.
     pub receivers: u64,
 }
 

@@ -74,6 +74,8 @@ struct Victim {
     ledger: Ledger,
     which: usize,
     incarnation: u64,
+    /// How many receivers had its end before it, if it is one.
+    receiver: u64,
 }
 
 impl Victim {
@@ -130,9 +132,7 @@ impl Victim {
 
     fn receive(&self, how: How, bytes: &[u8], redelivered: Option<bool>) {
         self.is_at(AT_WORK);
-        let outcome = self
-            .ledger
-            .receive(self.incarnation, how, bytes, redelivered);
+        let outcome = self.ledger.receive(self.receiver, how, bytes, redelivered);
         outcome.unwrap_or_else(|what| self.ledger.fail(&what));
         self.take_its_time();
     }
@@ -256,10 +256,11 @@ fn victim(words: &[&str]) {
     let [role, domain, path, incarnation, end, how, life] = words else {
         panic!("{words:?}");
     };
-    let victim = Victim {
+    let mut victim = Victim {
         ledger: Ledger::open(path),
         which: if *role == "sender" { SENDER } else { RECEIVER },
         incarnation: incarnation.parse().unwrap(),
+        receiver: 0,
     };
     victim.is_at(STARTING);
     if *life != FOR_LONG {
@@ -279,6 +280,7 @@ fn victim(words: &[&str]) {
     match victim.which {
         SENDER => victim.send(sender),
         _ => {
+            victim.receiver = victim.ledger.begin_receiver();
             let how = How::ALL.into_iter().find(|h| format!("{h:?}") == *how);
             victim.receive_all(how.unwrap(), receiver);
         }
@@ -464,7 +466,7 @@ fn torture(how: How, ends: [End; 2], kills: usize, outcome: &mut Outcome) {
         torture.soon(|| torture.at(which) > ATTACHING);
         torture.kill(which);
     }
-    let [senders, receivers] = torture.incarnations;
+    let senders = torture.incarnations[SENDER];
     let Torture { ledger, server, .. } = torture;
     server.finish();
     assert!(!ledger.is_wrong(), "one of them found something wrong");
@@ -475,8 +477,9 @@ fn torture(how: How, ends: [End; 2], kills: usize, outcome: &mut Outcome) {
         End::Host => (host, guest),
         End::Guest => (guest, host),
     };
-    drain(&ledger, how, &mut last, receivers);
-    let sent = ledger.close(how, senders, receivers);
+    let me = ledger.begin_receiver();
+    drain(&ledger, how, &mut last, me);
+    let sent = ledger.close(how, senders, me);
     drop((last, other));
     let (received, lost, again) = (ledger.received(), ledger.lost(), ledger.again());
     eprintln!(
