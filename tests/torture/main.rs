@@ -20,6 +20,7 @@ use forkserver::{Fork, ForkServer, serve};
 use ledger::{How, Id, Ledger, MANY, message};
 use ringlane::{
     Channel, ChannelOptions, End, Error, Receiver, RecvError, SendError, Sender, TryRecvError,
+    inspect,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -52,8 +53,12 @@ const CAPACITY: usize = 8192;
 const AT: [usize; 2] = [0, 1];
 /// Which of them is to take its time, if any.
 const SLOW: usize = 2;
-/// When they heard that the other one died.
-const TOLD: [usize; 2] = [3, 4];
+/// Whose death the other one is to note when it is told of it: a pid.
+const WATCHED: usize = 3;
+/// Of which it was told, when that was, and how often somebody had slept in the channel by then.
+const TOLD: usize = 4;
+const TOLD_AT: usize = 5;
+const TOLD_SLEEPS: usize = 6;
 
 const SENDER: usize = 0;
 const RECEIVER: usize = 1;
@@ -72,6 +77,7 @@ const SHORT_LIFE: u64 = 400;
 /// One end of the channel, in a process that will be killed.
 struct Victim {
     ledger: Ledger,
+    domain: String,
     which: usize,
     incarnation: u64,
     /// How many receivers had its end before it, if it is one.
@@ -91,8 +97,16 @@ impl Victim {
         }
     }
 
-    fn was_told(&self) {
-        self.ledger.own(TOLD[self.which]).store(now(), Release);
+    fn was_told(&self, pid: u32) {
+        let [watched, told] = [WATCHED, TOLD].map(|word| self.ledger.own(word));
+        let pid = u64::from(pid);
+        // A sender is told over and over, and sleeps no more.
+        if watched.load(Acquire) == pid && told.load(Acquire) != pid {
+            self.ledger.own(TOLD_AT).store(now(), Release);
+            let sleeps = self.ledger.own(TOLD_SLEEPS);
+            sleeps.store(sleeps_in(&self.domain), Release);
+            told.store(pid, Release);
+        }
     }
 
     fn send(&self, mut sender: Sender<[u8]>) {
@@ -117,8 +131,8 @@ impl Victim {
         loop {
             match sender.send(bytes) {
                 Ok(()) => return,
-                Err(SendError::PeerDied { value, .. }) => {
-                    self.was_told();
+                Err(SendError::PeerDied { value, pid }) => {
+                    self.was_told(pid);
                     bytes = value;
                     // Nobody there; the next one is on its way.
                     self.is_at(AT_WORK);
@@ -164,7 +178,7 @@ impl Victim {
                     news.message(&self);
                     many.drain(..).for_each(|m| self.receive(how, &m, None));
                 }
-                Err(RecvError::PeerDied { .. }) => news.death(&self),
+                Err(RecvError::PeerDied { pid }) => news.death(&self, pid),
                 Err(RecvError::PeerRestarted { generation }) => news.successor(&self, generation),
                 Err(e) => self.ledger.fail(&format!("{e:?}")),
             }
@@ -188,7 +202,7 @@ impl Victim {
             .on_error({
                 let me = me.clone();
                 move |error| match error {
-                    Error::PeerDied { .. } => news.lock().unwrap().death(&me),
+                    Error::PeerDied { pid } => news.lock().unwrap().death(&me, pid),
                     Error::PeerRestarted { generation } => {
                         news.lock().unwrap().successor(&me, generation);
                     }
@@ -227,8 +241,8 @@ impl News {
         }
     }
 
-    fn death(&mut self, of: &Victim) {
-        of.was_told();
+    fn death(&mut self, of: &Victim, pid: u32) {
+        of.was_told(pid);
         if std::mem::replace(&mut self.is_dead, true) {
             of.ledger.fail("a death was told twice");
         }
@@ -251,6 +265,13 @@ fn options(domain: &str) -> ChannelOptions<[u8]> {
     Channel::options().domain(domain).capacity(CAPACITY)
 }
 
+/// How often the two ends have slept.
+fn sleeps_in(domain: &str) -> u64 {
+    let picture = inspect::snapshot_domain(domain).unwrap();
+    let directions = picture.channels.iter().flat_map(|c| &c.directions);
+    directions.map(|direction| direction.sleeps).sum()
+}
+
 /// In a fork: holds an end until it is killed, if it gets so far: some live for so many microseconds.
 fn victim(words: &[&str]) {
     let [role, domain, path, incarnation, end, how, life] = words else {
@@ -258,6 +279,7 @@ fn victim(words: &[&str]) {
     };
     let mut victim = Victim {
         ledger: Ledger::open(path),
+        domain: domain.to_string(),
         which: if *role == "sender" { SENDER } else { RECEIVER },
         incarnation: incarnation.parse().unwrap(),
         receiver: 0,
@@ -307,6 +329,8 @@ fn soon(condition: impl Fn() -> bool) {
 struct Outcome {
     /// How many kills there were, by what was killed.
     kills: BTreeMap<(&'static str, String), u64>,
+    /// How many of them the other end was told of after one more sleep at most.
+    told: u64,
     /// From a kill to the other end's hearing of it, where no successor told it.
     noticed: Times,
     /// From a kill to the next message that was received.
@@ -405,27 +429,45 @@ impl Torture<'_> {
         self.outcome.count(fault, what.to_string());
     }
 
+    /// Kills an end, and gives the other one the time to be told of it, before there is a successor.
+    fn kill_and_tell(&mut self, which: usize) {
+        self.ledger.own(SLOW).store(NOBODY, Release);
+        // A receiver knows the sender by its first message. Else it is told of that one first, and
+        // of the death by another sleep.
+        self.soon(|| self.at(1 - which) > ATTACHING);
+        let sender = self.incarnations[SENDER] - 1;
+        self.soon(|| self.ledger.done().next.sender == sender);
+        let pid = u64::from(self.forks[which].as_ref().unwrap().pid());
+        self.ledger.own(TOLD).store(0, Release);
+        self.ledger.own(WATCHED).store(pid, Release);
+        let killed = now();
+        self.kill(which);
+        let before = sleeps_in(self.domain);
+        self.soon(|| self.ledger.own(TOLD).load(Acquire) == pid);
+        let [at, sleeps] = [TOLD_AT, TOLD_SLEEPS].map(|word| self.ledger.own(word).load(Acquire));
+        self.outcome.noticed.note(at - killed);
+        // It was asleep, or was about to sleep once, and then it looked.
+        assert!(
+            sleeps <= before + 1,
+            "the other end slept {} times before it was told",
+            sleeps - before
+        );
+        self.outcome.told += 1;
+    }
+
     /// Kills an end at some moment, and starts its successor.
     fn step(&mut self, step: usize, random: &mut Random) {
         let which = random.below(2) as usize;
-        let other = 1 - which;
         let is_slow = self.ledger.own(SLOW);
         is_slow.store(random.below(NOBODY + 1), Release);
         self.soon(|| self.at(which) > ATTACHING);
         std::thread::sleep(random.micros(1_000));
-        // One that has no end yet is no death to the other, who may know of its predecessor's.
-        let is_told = step % 50 == 49 && [0, 1].iter().all(|end| self.at(*end) > ATTACHING);
-        if is_told {
-            is_slow.store(NOBODY, Release);
-        }
-        self.ledger.own(TOLD[other]).store(0, Release);
+        let is_told = step % 50 == 49;
         let killed = now();
-        self.kill(which);
         if is_told {
-            // Nobody comes before the other one has heard of it.
-            self.soon(|| self.ledger.own(TOLD[other]).load(Acquire) > 0);
-            let told = self.ledger.own(TOLD[other]).load(Acquire);
-            self.outcome.noticed.note(told - killed);
+            self.kill_and_tell(which);
+        } else {
+            self.kill(which);
         }
         for _ in 0..random.below(DOOMED + 1) {
             self.start_doomed(which, random);
@@ -523,6 +565,8 @@ fn ends_killed_at_any_moment_lose_nothing() {
     for ((fault, what), count) in &outcome.kills {
         tally(fault, &format!("kills {what}"), *count);
     }
+    let told = "deaths told at the other end after one more sleep at most";
+    tally("kill-channel", told, outcome.told);
     let told = "from a kill to its being told at the other end, unsupervised";
     eprintln!("{}", outcome.noticed.told(told));
     let still = "from a kill to the next message received";
