@@ -380,7 +380,7 @@ fn removal_races_those_who_come_and_go_and_are_killed() {
         in_use as u64,
     );
     tally(
-        "double",
+        "race",
         "kills of processes beside those that remove their domain",
         kills as u64,
     );

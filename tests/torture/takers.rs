@@ -1,33 +1,40 @@
 //! Several processes want the end of a dead one at once, and some are killed while they take it: one
 //! gets it, the others are told whose it is, and what was sent outlives all of them.
 
-use crate::common::{Domain, Random, scale, tally};
+use crate::common::{Domain, Random, be_killed_in, scale, tally};
 use crate::forkserver::{Fork, ForkServer};
 use crate::ledger::{Id, Ledger, message};
-use crate::{AT, options, soon};
+use crate::{AT, FOR_LONG, options, soon};
 use ringlane::{End, Error, PeerState};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::time::Instant;
+use std::time::Duration;
 
 /// What each of the takers came to, behind the word that lets them go.
 const GO: usize = 5;
 const CAME_TO: usize = 6;
-const WON: u64 = 1;
-const REFUSED: u64 = 2;
+const WAITING: u64 = 0;
+const TAKING: u64 = 1;
+const WON: u64 = 2;
+const REFUSED: u64 = 3;
 
-/// In a fork: is one of those who want an end, all at once. Whoever gets it keeps it.
+/// In a fork: is one of those who want an end, all at once. Whoever gets it keeps it, but for the
+/// one that lives for so many microseconds from then on.
 pub fn take(words: &[&str]) {
-    let [_, domain, path, round, me, end] = words else {
+    let [_, domain, path, round, me, end, life] = words else {
         panic!("{words:?}");
     };
     let ledger = Ledger::open(path);
     let (round, me): (u64, usize) = (round.parse().unwrap(), me.parse().unwrap());
     let came_to = ledger.own(CAME_TO + me);
-    came_to.store(0, Release);
+    came_to.store(WAITING, Release);
     ledger.own(AT[0]).fetch_add(1, AcqRel);
     while ledger.own(GO).load(Acquire) != round {
         std::hint::spin_loop();
     }
+    if *life != FOR_LONG {
+        be_killed_in(Duration::from_micros(life.parse().unwrap()));
+    }
+    came_to.store(TAKING, Release);
     let outcome = match *end {
         "Host" => options(domain).create("c"),
         _ => options(domain).open("c"),
@@ -55,19 +62,19 @@ struct Race<'a> {
 }
 
 impl Race<'_> {
-    /// Starts so many takers, and waits until all are about to begin.
-    fn line_up(&mut self, count: usize) -> Vec<Fork> {
+    /// Starts takers that live for so long, and waits until all are about to begin.
+    fn line_up(&mut self, lives: &[&str]) -> Vec<Fork> {
         self.round += 1;
         let lined_up = self.ledger.own(AT[0]);
         lined_up.store(0, Release);
         let (domain, path) = (self.domain.name(), self.ledger.0.path());
-        let takers = (0..count)
-            .map(|me| {
-                let line = format!("taker {domain} {path} {} {me} {:?}", self.round, self.end);
-                self.server.fork(&line)
-            })
-            .collect();
-        soon(|| lined_up.load(Acquire) == count as u64);
+        let takers = lives.iter().enumerate().map(|(me, life)| {
+            let (round, end) = (self.round, self.end);
+            let line = format!("taker {domain} {path} {round} {me} {end:?} {life}");
+            self.server.fork(&line)
+        });
+        let takers = takers.collect();
+        soon(|| lined_up.load(Acquire) == lives.len() as u64);
         takers
     }
 
@@ -75,10 +82,15 @@ impl Race<'_> {
         self.ledger.own(GO).store(self.round, Release);
     }
 
+    /// What a taker is at, or was when it was killed.
+    fn at(&self, me: usize) -> u64 {
+        self.ledger.own(CAME_TO + me).load(Acquire) & 0xff
+    }
+
     /// What a taker came to, and if it was refused, who has the end, where the error says that.
     fn came_to(&self, me: usize) -> (u64, u32) {
         let word = self.ledger.own(CAME_TO + me);
-        soon(|| word.load(Acquire) != 0 || self.ledger.is_wrong());
+        soon(|| self.at(me) > TAKING || self.ledger.is_wrong());
         assert!(!self.ledger.is_wrong(), "a taker found something wrong");
         let word = word.load(Acquire);
         (word & 0xff, (word >> 32) as u32)
@@ -86,7 +98,7 @@ impl Race<'_> {
 
     /// One taker, which must get the end.
     fn sole(&mut self) -> Fork {
-        let fork = self.line_up(1).remove(0);
+        let fork = self.line_up(&[FOR_LONG]).remove(0);
         self.go();
         assert_eq!(self.came_to(0).0, WON, "the end of a dead one is taken");
         fork
@@ -110,7 +122,7 @@ fn race(end: End) {
     let host = (end == End::Guest).then(make);
     let mut holder = race.sole();
     let mut ours = host.unwrap_or_else(|| options(domain.name()).open("c").unwrap());
-    let (mut killed, mut orphaned, mut sent) = (0, 0, 0);
+    let (mut killed, mut orphaned, mut sent) = ([0; 4], 0, 0);
     for _ in 0..rounds {
         // What was sent outlives all of them.
         let id = Id {
@@ -119,15 +131,15 @@ fn race(end: End) {
         };
         sent += u64::from(ours.try_send(message(id)).is_ok());
         let with_a_third = random.below(2) == 0;
-        let mut takers = race.line_up(if with_a_third { 3 } else { 2 });
+        let life = (1 + random.below(400)).to_string();
+        let lives = [FOR_LONG, FOR_LONG, &life];
+        let mut takers = race.line_up(&lives[..if with_a_third { 3 } else { 2 }]);
         race.server.kill(holder);
         race.go();
         let third = takers.get(2).map(Fork::pid);
         if with_a_third {
-            let moment = Instant::now() + random.micros(1_000);
-            while Instant::now() < moment {}
-            race.server.kill(takers.remove(2));
-            killed += 1;
+            race.server.wait_for_kill(takers.remove(2));
+            killed[race.at(2) as usize] += 1;
         }
         let came_to = [race.came_to(0), race.came_to(1)];
         let winners = came_to.iter().filter(|(what, _)| *what == WON).count();
@@ -155,6 +167,7 @@ fn race(end: End) {
                         .iter()
                         .all(|(_, pid)| end == End::Host || Some(*pid) == third)
                 );
+                assert!([TAKING, WON].contains(&race.at(2)));
                 orphaned += 1;
                 holder = race.sole();
             }
@@ -170,14 +183,24 @@ fn race(end: End) {
     let expected = (0..sent).map(|number| message(Id { sender: 0, number }));
     assert!(theirs.try_iter().eq(expected));
     eprintln!(
-        "{rounds} races for the {end:?}'s end; {killed} with one killed, who had it {orphaned} times"
+        "{rounds} races for the {end:?}'s end; of those who were killed {killed:?} waited, took it, \
+         had it, were refused; {orphaned} times nobody else got it"
     );
     tally(
         "double",
         "races of two or three takers for the end of a dead one",
         rounds as u64,
     );
-    tally("double", "kills of one taker of three", killed);
+    let [before, during, had, refused] = killed;
+    let what = "kills of one taker of three while it took the end";
+    tally("double", what, during);
+    tally(
+        "double",
+        "kills of one taker of three that had got the end",
+        had,
+    );
+    let what = "kills of one taker of three before it began, or when it was refused";
+    tally("race", what, before + refused);
 }
 
 #[test]
