@@ -1,6 +1,6 @@
 //! Both ends of a channel are killed, at any moment and in the middle of anything, and nothing that
-//! was acknowledged is lost but what a receiver had in work; nothing comes twice without saying so,
-//! and what comes is whole and in order.
+//! was acknowledged is lost but what a receiver had in work; nothing comes twice but what was not
+//! taken, and what has a mark says so; and what comes is whole and in order.
 //!
 //! All deaths here are SIGKILLs of real processes. What they did is known by a book in memory that
 //! they share beside the library.
