@@ -228,18 +228,25 @@ fn main_and_child_die_together(case: &Case) {
     }
     let rounds = scale(30, 500);
     let is_child = std::env::var_os("RINGLANE_CHILD").is_some();
+    let mut received = 0;
     if !is_child {
         let file = std::fs::File::create_new(case.file("words")).unwrap();
         file.set_len(8 * (SENT + rounds + 2) as u64).unwrap();
         let words = words(case);
         let mut random = Random::printed();
+        let has_received = |life: usize| parts(words.word(SEEN).load(Acquire)).0 == life as u64;
         for life in 1..=rounds {
             words.word(LIFE).store(life as u64, Release);
             let mut main = case.start(&["main"]);
             assert_eq!(main.line(), "sends");
+            // As it starts, or under traffic.
+            if random.below(2) == 0 {
+                until("a child receives", || has_received(life));
+            }
             std::thread::sleep(random.micros(3_000));
             // None, if it was between two children.
             let child = Pid::from_raw(words.word(CHILD).load(Acquire) as i32);
+            received += u64::from(has_received(life));
             let kill_child = || {
                 // Perhaps it is dead already.
                 let _ = child.map(|child| kill_process(child, Signal::KILL));
@@ -267,6 +274,10 @@ fn main_and_child_die_together(case: &Case) {
     });
     assert_eq!(case.notes(), [""; 0]);
     runtime.shutdown().unwrap();
-    let what = "kills of a main with its child, under traffic";
-    tally("double", what, rounds as u64);
+    assert!(received > 0, "no child received anything of a main");
+    let early = rounds as u64 - received;
+    let kills = "kills of a main with its child";
+    tally("double", &format!("{kills}, under traffic"), received);
+    let what = "which had received nothing of it yet";
+    tally("double", &format!("{kills}, {what}"), early);
 }
