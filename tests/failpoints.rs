@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{Domain, Process, actor, play, say, stores, tally, until};
+use common::{Domain, Process, actor, play, say, scale, stores, tally, until};
 use ringlane::failpoints::{self, Action, Point};
 use ringlane::{
-    Channel, Child, ChildResult, ChildSpec, End, Error, RecvError, Runtime, TryRecvError,
+    Channel, Child, ChildResult, ChildSpec, End, Error, RecvError, Runtime, TryRecvError, inspect,
 };
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
@@ -220,7 +220,7 @@ fn send(arguments: &[&str]) {
     let mut guest = options.open("c").unwrap();
     for n in 1..=5 {
         if n == 3 {
-            // The receiver is asleep by then.
+            // The receiver is about to sleep by then, or asleep.
             let sleeps = guest.stats().sleeps;
             until(|| guest.stats().sleeps > sleeps);
         }
@@ -329,6 +329,86 @@ fn receiving(point: Point) -> u64 {
         drop((host, next));
     }
     ways.len() as u64
+}
+
+// ---- Sleepers.
+
+/// The longest that anyone sleeps at a time, as `docs/guarantees.md` has it.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What the inspector sees of the sleeps in the channel.
+struct Seen {
+    sleeps: u64,
+    rescues: u64,
+    waits: bool,
+}
+
+fn seen(domain: &Domain) -> Seen {
+    let picture = inspect::snapshot_domain(domain.name()).unwrap();
+    let both = &picture.channels[0].directions;
+    Seen {
+        sleeps: both.iter().map(|d| d.sleeps).sum(),
+        rescues: both.iter().map(|d| d.rescues).sum(),
+        waits: both.iter().any(|d| d.sender_waits || d.receiver_waits),
+    }
+}
+
+/// Stops a process in the middle of a sleep, whose second look is over and whose end did not come.
+/// Gives the sleeps until then.
+fn stop_asleep(domain: &Domain, sleeper: &Process) -> u64 {
+    let (mut before, mut last) = (Instant::now(), seen(domain).sleeps);
+    loop {
+        let now = Instant::now();
+        let sleeps = seen(domain).sleeps;
+        if sleeps == last {
+            before = now;
+            continue;
+        }
+        // One began after `before`, so it cannot be over yet if it is still that time.
+        until(|| seen(domain).waits && sleeper.is_asleep());
+        sleeper.stop();
+        if seen(domain).sleeps == sleeps && before.elapsed() < SLICE {
+            return sleeps;
+        }
+        sleeper.signal(Signal::CONT);
+        (before, last) = (Instant::now(), seen(domain).sleeps);
+    }
+}
+
+/// Has the host of a channel sleep in `call`, and a guest die at `point` in what would have ended
+/// the sleep. Gives what the call came to, and how many sleeps it took from then on.
+fn rescued(call: &str, point: Point, deed: &str) -> (String, u64) {
+    let domain = Domain::new("rescued");
+    let mut sleeper = actor::host(domain.name(), "c");
+    let mut guest = doomed(point, 1, "actor", &[domain.name()]);
+    assert_eq!(guest.ask("open c"), "Ok");
+    sleeper.tell(call);
+    // Stopped, so that it does not matter how long the other one takes.
+    let sleeps = stop_asleep(&domain, &sleeper);
+    last_deed(guest, deed);
+    assert_eq!(seen(&domain).rescues, 0);
+    sleeper.signal(Signal::CONT);
+    let outcome = sleeper.line();
+    let after = seen(&domain);
+    assert_eq!(after.rescues, 1, "{point:?}");
+    sleeper.finish();
+    domain.remove::<u64>("c");
+    (outcome, after.sleeps - sleeps)
+}
+
+#[test]
+fn a_sleeper_finds_what_a_killed_one_did_and_counts_a_rescue() {
+    let rounds = scale(3, 20) as u64;
+    for _ in 0..rounds {
+        let (received, more) = rescued("recv", Point::AfterCommit, "send 5");
+        assert_eq!((received.as_str(), more), ("Ok(5)", 0));
+        // It sends one more, and finds the ring full again, and nobody there.
+        let (sent, more) = rescued("range 0 1000", Point::AfterRelease, "recv");
+        assert!(sent.starts_with("Err(PeerDied"), "{sent}");
+        assert!(more <= 1, "{more}");
+    }
+    let what = "kills between a message, or room for one, and the wake-up, each a rescue";
+    tally("kill-channel", what, 2 * rounds);
 }
 
 // ---- Stores.

@@ -3,7 +3,7 @@
 //! handle, so its forks are processes like any other, and open their own. A test that wants it
 //! includes this file beside `common`.
 
-use crate::common::{Process, hear, say};
+use crate::common::{Process, are_threads, hear, say};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -66,13 +66,7 @@ impl Fork {
 
     /// Whether all its threads sleep just now.
     pub fn is_asleep(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        threads.map(Result::unwrap).all(|thread| {
-            // None that ended meanwhile is awake.
-            std::fs::read_to_string(thread.path().join("stat"))
-                .ok()
-                .is_none_or(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
-        })
+        are_threads(self.pid(), 'S')
     }
 }
 

@@ -278,6 +278,28 @@ impl Process {
         let rest = stat.rsplit_once(')').unwrap().1;
         rest.trim_start().chars().next().unwrap()
     }
+
+    /// Whether all its threads sleep just now.
+    pub fn is_asleep(&self) -> bool {
+        are_threads(self.pid(), 'S')
+    }
+
+    /// Stops it, and waits until no thread of it does anything any more.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        until(|| are_threads(self.pid(), 'T'));
+    }
+}
+
+/// Whether all threads of a process are in a state just now, as `/proc` has it.
+pub fn are_threads(pid: u32, state: char) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(Result::unwrap).all(|thread| {
+        // One that ended meanwhile does nothing any more.
+        std::fs::read_to_string(thread.path().join("stat"))
+            .ok()
+            .is_none_or(|stat| stat.rsplit_once(") ").unwrap().1.starts_with(state))
+    })
 }
 
 impl Drop for Process {
