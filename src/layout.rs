@@ -11,7 +11,7 @@ use crate::sys::Futex;
 /// The first word of every segment: `ringlane` in ASCII.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"ringlane");
 /// The layout of everything after the [`Prologue`].
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Two cache lines: processors fetch them in pairs, so what two sides write lies this far apart.
 pub(crate) const LINE: usize = 128;
 /// Data areas begin at a multiple of this.
@@ -150,7 +150,7 @@ pub(crate) struct EndNote {
 /// One direction. Each line has one writer; `sleepers` is almost never written.
 ///
 /// ```text
-///    0  producer:  tail, sent, peak, full, sleeps, rescues, closed
+///    0  producer:  tail, sent, peak, full, sleeps, rescues, closed, full_at, full_since
 ///  128  consumer:  head, seen, received, sleeps, rescues, mode, closed
 ///  256  sleepers:  consumer's bell, producer's bell, news, wakes
 /// ```
@@ -179,6 +179,11 @@ pub(crate) struct ProducerLine {
     pub(crate) rescues: AtomicU64,
     /// Epoch of the holder that gave up its sender; 0 if none did.
     pub(crate) closed: AtomicU64,
+    /// `head` when the producer last found the ring full. While it stands there, nothing was received.
+    pub(crate) full_at: AtomicU64,
+    /// Milliseconds of the system's boot clock when the producer first found it full with that `head`;
+    /// 0 if it never was. For pictures only.
+    pub(crate) full_since: AtomicU64,
 }
 
 #[repr(C, align(128))]

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 #[ignore = "plays the roles of the other tests"]
@@ -212,13 +212,30 @@ fn a_ring_that_stands_still_is_told_and_one_that_moves_is_not() {
         seen.channels[0].directions[0].sender_waits
     };
     until(sender_waits);
+    let first_seen = Instant::now();
+    // It has been full since, however late one looks, and whoever sends.
+    let full_ms = || {
+        let seen = ringlane::inspect::snapshot_domain(domain.name()).unwrap();
+        seen.channels[0].directions[0].full_ms
+    };
+    std::thread::sleep(Duration::from_secs(2));
     let full = found(&findings(&domain), Severity::Warning, "is full");
+    let time = full.text.split("received for the last ").nth(1).unwrap();
+    let (seconds, _) = time.split_once(" s;").unwrap();
+    assert!(seconds.parse::<f64>().unwrap() >= 2.0, "{full}");
+    let before = first_seen.elapsed().as_millis() as u64;
+    host.kill();
+    let mut host = actor::host(domain.name(), "c");
+    host.tell("range 0 1000000");
+    until(sender_waits);
+    assert!(full_ms().unwrap() >= before);
     let me = std::process::id();
     assert!(full.remedy.contains(&format!("process {me}")), "{full}");
     assert!(
         full.text.contains("its sender waits") && full.about.ends_with("/c"),
         "{full}"
     );
+    let moves = Instant::now();
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| {
             for expected in 0..150 {
@@ -229,6 +246,15 @@ fn a_ring_that_stands_still_is_told_and_one_that_moves_is_not() {
         assert_eq!(findings(&domain), []);
         slow.join().unwrap();
     });
+    until(|| full_ms().is_some());
+    let (since, moved) = (full_ms().unwrap(), moves.elapsed().as_millis() as u64);
+    assert!(
+        since <= moved + 2,
+        "{since} ms, and it moved {moved} ms ago"
+    );
+    // A moment that did not come yet is none.
+    put(&domain.file("c"), FULL_SINCE, u64::MAX);
+    assert_eq!(full_ms(), None);
     host.kill();
     drop(guest);
     domain.remove::<u64>("c");
@@ -282,12 +308,20 @@ fn the_dead_the_stopped_and_what_they_left_are_told() {
 
 const VERSION: u64 = 8;
 const KEYS_OF_STORE: u64 = 392;
+/// Of the direction from host to guest.
+const FULL_SINCE: u64 = 576;
 
 fn add(file: &Path, at: u64, more: u64) {
-    let file = File::options().read(true).write(true).open(file).unwrap();
     let mut bytes = [0; 8];
-    file.read_exact_at(&mut bytes, at).unwrap();
-    let word = u64::from_ne_bytes(bytes).wrapping_add(more);
+    File::open(file)
+        .unwrap()
+        .read_exact_at(&mut bytes, at)
+        .unwrap();
+    put(file, at, u64::from_ne_bytes(bytes).wrapping_add(more));
+}
+
+fn put(file: &Path, at: u64, word: u64) {
+    let file = File::options().write(true).open(file).unwrap();
     file.write_all_at(&word.to_ne_bytes(), at).unwrap();
 }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 /// The version of the layout that is written here.
-const LAYOUT: u64 = 3;
+const LAYOUT: u64 = 4;
 const ROSTER_ID: u64 = 0x1122_3344_5566_7788;
 
 fn base() -> PathBuf {

@@ -3,9 +3,10 @@
 
 use super::{DirectionInfo, EndInfo, EndState, MessageInfo, ModeInUse, SnapshotOptions};
 use crate::channel::{End, Mode, Stats};
-use crate::layout::{Bell, PARKED};
+use crate::layout::{Bell, PARKED, RingHeader};
 use crate::ring::{Corrupt, Ring, Walked};
 use crate::sync::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
+use crate::sys;
 
 /// All of a direction but its ends' names and the allowed mode, and whether its records are sound.
 pub(super) fn read_direction(
@@ -35,6 +36,7 @@ pub(super) fn read_direction(
         capacity: stats.capacity,
         peak: stats.peak,
         full: stats.full,
+        full_ms: full_ms(header),
         sleeps: stats.sleeps,
         wakes: stats.wakes,
         rescues: stats.rescues,
@@ -51,6 +53,20 @@ pub(super) fn read_direction(
         messages: pending.messages,
     };
     (info, outcome)
+}
+
+/// How long the ring has been as full as it is, if its sender found it full and nothing was received
+/// since.
+fn full_ms(header: &RingHeader) -> Option<u64> {
+    let full_at = header.producer.full_at.load(Relaxed);
+    // Acquire: partner is the sender's `note_full`.
+    fence(Acquire);
+    let since = header.producer.full_since.load(Relaxed);
+    if since == 0 || header.consumer.head.load(Relaxed) != full_at {
+        return None;
+    }
+    // What lies ahead of our clock is nonsense, or of an earlier boot.
+    sys::boot_millis().checked_sub(since)
 }
 
 /// What lies in a ring.

@@ -148,15 +148,16 @@ fn of_full_ring(channel: &ChannelInfo, direction: &DirectionInfo, waited: Durati
         (EndState::Alive, None) => "see what its process does instead of receiving".to_string(),
         _ => "start the program that receives".to_string(),
     };
+    let longer = direction.full_ms.map_or(waited, Duration::from_millis);
     let text = format!(
         "the ring from {} to {} is full: {} of {} bytes in use, {} messages undelivered, and none \
-         received for the last {} ms{}",
+         received for the last {}{}",
         end_name(direction.from),
         end_name(direction.to),
         direction.used,
         direction.capacity,
         direction.undelivered,
-        waited.as_millis(),
+        for_people(waited.max(longer)),
         if direction.sender_waits {
             "; its sender waits"
         } else {
@@ -164,6 +165,17 @@ fn of_full_ring(channel: &ChannelInfo, direction: &DirectionInfo, waited: Durati
         },
     );
     Finding::new(Severity::Warning, &channel.name, text, remedy)
+}
+
+/// A time, in the unit that suits it.
+fn for_people(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 10..600 => format!("{seconds} s"),
+        seconds @ 600..36_000 => format!("{} minutes", seconds / 60),
+        seconds @ 36_000..864_000 => format!("{} hours", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// A domain that nobody lives in.

@@ -179,6 +179,7 @@ mod tests {
             capacity: 4096,
             peak: 32,
             full: 0,
+            full_ms: None,
             sleeps: 0,
             wakes: 0,
             rescues: 0,

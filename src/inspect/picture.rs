@@ -203,6 +203,9 @@ pub struct DirectionInfo {
     pub peak: u64,
     /// Times a sender found no room.
     pub full: u64,
+    /// Milliseconds for which there has been no room; `None` if no sender found so, or something was
+    /// received since.
+    pub full_ms: Option<u64>,
     /// Times one of the two ends slept.
     pub sleeps: u64,
     /// Times one of the two was woken by the other.

@@ -94,6 +94,11 @@ impl Producer {
         self.progress.messages
     }
 
+    /// `head` as last seen.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
     /// Whether `head` moved since we last looked, so that there may be room now.
     pub(crate) fn head_moved(&self) -> bool {
         self.ring.header().consumer.head.load(Relaxed) != self.head

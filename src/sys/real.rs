@@ -221,9 +221,15 @@ pub(crate) fn coarse_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Milliseconds since boot, sleep of the machine included.
+pub(crate) fn boot_millis() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// Seconds since boot, sleep of the machine included.
 pub(crate) fn boot_seconds() -> u64 {
-    rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64
+    boot_millis() / 1_000
 }
 
 /// Whether a signal does to this process what it does by default.

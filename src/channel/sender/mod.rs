@@ -301,6 +301,20 @@ impl<T: Message + ?Sized> Sender<T> {
     fn count_full(&mut self) {
         let full = &self.producer.ring().header().producer.full;
         full.store(full.load(Relaxed).wrapping_add(1), Relaxed);
+        self.note_full();
+    }
+
+    /// Notes since when nothing has been received, for pictures. A predecessor's note holds on.
+    fn note_full(&self) {
+        let line = &self.producer.ring().header().producer;
+        let head = self.producer.head();
+        if line.full_at.load(Relaxed) == head && line.full_since.load(Relaxed) != 0 {
+            return;
+        }
+        line.full_since.store(sys::boot_millis(), Relaxed);
+        // Release: whoever sees this place sees its time, or a later one; partner: the inspector's
+        // `full_ms`.
+        line.full_at.store(head, Release);
     }
 
     #[cold]
@@ -335,7 +349,7 @@ impl<T: Message + ?Sized> Sender<T> {
             // Whatever ended the wait, room counts first.
             match self.send_now(value.borrow()) {
                 Ok(()) => return Ok(()),
-                Err(Failure::Full) => {}
+                Err(Failure::Full) => self.note_full(),
                 Err(other) => return Err(self.failed(other, value)),
             }
             match waited {
