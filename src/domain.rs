@@ -221,6 +221,12 @@ impl Directory {
         }
     }
 
+    /// Whether nothing of what was listed is more than a process leaves that is killed before it
+    /// makes the roster.
+    pub(crate) fn nobody_came(names: &[String]) -> bool {
+        names.iter().all(|name| name.ends_with(TEMPORARY))
+    }
+
     /// Whether somebody removed the directory that we have open.
     pub(crate) fn was_removed(&self) -> bool {
         rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)

@@ -55,10 +55,11 @@ pub fn remove_domain(name: &str) -> Result<()> {
             domain: name.to_string(),
             pid: 0,
         };
-        match names.is_empty() {
+        match Directory::nobody_came(&names) {
             // What somebody killed while joining leaves, or one who is about to go on.
             true if directory.is_new() => return Err(in_use()),
             true => {
+                directory.remove_temporaries();
                 directory.remove_if_empty();
                 return match directory.was_removed() {
                     true => Ok(()),

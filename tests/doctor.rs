@@ -15,10 +15,10 @@ use ringlane::{Error, Runtime, Store};
 use rustix::process::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 #[test]
 #[ignore = "plays the roles of the other tests"]
@@ -304,6 +304,47 @@ fn the_dead_the_stopped_and_what_they_left_are_told() {
     );
     ringlane::remove_domain(domain.name()).unwrap();
     tally("leak", "abandoned domains removed", 1);
+}
+
+/// What a process leaves that is killed between making the directory and the roster.
+#[test]
+fn a_directory_in_which_nobody_came_to_live_is_told_once_it_is_old() {
+    let domain = Domain::new("doctor-empty");
+    let beside = domain.keep_base();
+    for leftover in [None, Some(".0123456789abcdef.tmp")] {
+        let mut directory = fs::DirBuilder::new();
+        directory.mode(0o700).create(domain.path()).unwrap();
+        if let Some(name) = leftover {
+            fs::write(domain.path().join(name), "").unwrap();
+        }
+        let made = |when: SystemTime| {
+            let directory = File::open(domain.path()).unwrap();
+            directory.set_modified(when).unwrap();
+        };
+        // Whoever made it may be about to join.
+        let of_new = loop {
+            let start = Instant::now();
+            made(SystemTime::now());
+            let all = findings(&domain);
+            if start.elapsed() < Duration::from_secs(1) {
+                break all;
+            }
+        };
+        assert_eq!(of_new, []);
+        made(SystemTime::UNIX_EPOCH);
+        found(
+            &findings(&domain),
+            Severity::Warning,
+            "no process lives in it",
+        );
+        // What `dump --clean` asks.
+        let seen = ringlane::inspect::snapshot_domain(domain.name()).unwrap();
+        assert!(seen.is_left_behind());
+        ringlane::remove_domain(domain.name()).unwrap();
+        assert!(!domain.path().exists());
+    }
+    drop(beside);
+    tally("leak", "abandoned domains removed", 2);
 }
 
 const VERSION: u64 = 8;

@@ -54,7 +54,8 @@ pub struct DomainInfo {
     /// Sorted by name. Stores at a path of their own are not found.
     pub stores: Vec<StoreInfo>,
     /// Whether no process is attached to it any more, so that [`remove_domain`] may remove it.
-    /// Without a sound roster it counts as inhabited.
+    /// Without a sound roster it counts as inhabited, unless nothing is in it and it was not made just
+    /// now.
     ///
     /// [`remove_domain`]: crate::remove_domain
     pub abandoned: bool,

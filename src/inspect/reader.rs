@@ -62,7 +62,11 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
         children: children.unwrap_or_default(),
         channels,
         stores,
-        abandoned: reader.roster.is_some_and(|roster| roster.is_abandoned()),
+        abandoned: match reader.roster {
+            Some(roster) => roster.is_abandoned(),
+            // Listed before its age is looked at: who made the roster meanwhile has made it new.
+            None => Directory::nobody_came(&names) && !directory.is_new(),
+        },
         findings: reader.findings,
     })
 }
