@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 /// The last uid of a system user, whose files stay. It can be changed only where systemd is built.
 const LAST_OF_SYSTEM: u32 = 999;
 
-/// For a user who has domains.
+/// For a user who has domains: each logout may be the last one, and a child that is restarted then
+/// does not find its place.
 pub(super) fn examine() -> Option<Finding> {
     let uid = rustix::process::geteuid().as_raw();
     let is_there = domain::base().starts_with("/dev/shm");
     let why = (is_there && uid > LAST_OF_SYSTEM).then(|| removes_ipc(Path::new("/"), uid))??;
     Some(Finding::new(
-        Severity::Note,
+        Severity::Warning,
         "systemd",
         format!(
             "when the last login of user {uid} ends, systemd removes what that user has in \
