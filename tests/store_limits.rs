@@ -5,6 +5,7 @@ mod common;
 use common::{Domain, Process, hear, play, say};
 use ringlane::{Error, Store};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 #[test]
@@ -47,7 +48,40 @@ fn limited(domain: &str) {
         }
     }
     assert!((1..VALUES).contains(&there), "{there}");
+    // Nor is it for us to say that anything is damaged or not there.
+    out_of_reach(store.set("third", &[1u8; 5000][..]));
+    out_of_reach(store.clear());
+    out_of_reach(store.get_all::<[u8]>());
+    out_of_reach(store.verify());
+    say("refused");
+    assert_eq!(hear().as_deref(), Some("cut off"));
+    // A commit that we cannot finish is left to those who can.
+    out_of_reach(store.set("first", "not here"));
     say("done");
+}
+
+#[track_caller]
+fn out_of_reach<T: std::fmt::Debug>(outcome: Result<T, Error>) {
+    match outcome {
+        Err(Error::Refused { why, .. }) => assert!(why.contains("address space"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a writer leaves that is killed after a commit: here of the last word, to what it is.
+fn leave_a_commit(domain: &Domain) {
+    /// `layout` asserts it.
+    const JOURNAL_LEN: u64 = 2968;
+    let mut file = std::fs::File::options();
+    let file = file.read(true).write(true);
+    let file = file.open(domain.path().join("s.store")).unwrap();
+    let at = file.metadata().unwrap().len() / 8 - 1;
+    let mut value = [0; 8];
+    file.read_exact_at(&mut value, 8 * at).unwrap();
+    let write = |bytes: [u8; 8], at| file.write_all_at(&bytes, at).unwrap();
+    write(at.to_ne_bytes(), JOURNAL_LEN + 8);
+    write(value, JOURNAL_LEN + 16);
+    write(1u64.to_ne_bytes(), JOURNAL_LEN);
 }
 
 #[test]
@@ -70,8 +104,14 @@ fn what_cannot_be_mapped_is_refused_and_the_rest_is_read() {
     for key in 0..VALUES {
         store.set(key.to_ne_bytes(), &vec![7u8; VALUE][..]).unwrap();
     }
-    assert_eq!(other.ask("full"), "done");
+    assert_eq!(other.ask("full"), "refused");
+    store.set("fourth", "still here").unwrap();
+    store.verify().unwrap();
+    leave_a_commit(&domain);
+    assert_eq!(other.ask("cut off"), "done");
     other.finish();
+    store.set("fifth", "still here").unwrap();
+    assert_eq!(store.stats().recoveries, 1);
     store.verify().unwrap();
     store.remove().unwrap();
 }

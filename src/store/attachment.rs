@@ -222,10 +222,10 @@ impl Attachment {
         if flaws.is_empty() {
             return Ok(());
         }
-        Err(Error::Damaged {
+        Err(self.unsure().unwrap_or_else(|| Error::Damaged {
             path: self.path().to_string(),
             flaws,
-        })
+        }))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -285,19 +285,21 @@ impl Attachment {
 
     #[cold]
     pub(crate) fn corrupt(&self, flaw: Flaw) -> Error {
-        if let Some(e) = self.table.memory.take_failure() {
-            return Error::io(self.path(), e);
-        }
-        let end = self.header().end.load(Relaxed).saturating_mul(8);
-        if !self.segment.is_whole() && end > self.segment.size() {
-            // By a limit on address space we could map less than the store may grow to.
-            let why = "it outgrew the address space that this process could reserve for it";
-            return Error::refused(self.path(), why);
-        }
-        Error::Corrupt {
+        self.unsure().unwrap_or_else(|| Error::Corrupt {
             path: self.path().to_string(),
             offset: flaw.byte(),
+        })
+    }
+
+    /// Why what looks like a flaw may be none, if that is so.
+    pub(super) fn unsure(&self) -> Option<Error> {
+        if let Some(e) = self.table.memory.take_failure() {
+            return Some(Error::io(self.path(), e));
         }
+        // By a limit on address space we could map less than the store may grow to.
+        let why = "it outgrew the address space that this process could reserve for it";
+        let is_cut = self.table.memory.is_cut();
+        is_cut.then(|| Error::refused(self.path(), why))
     }
 
     /// Bytes that the file may still grow by.

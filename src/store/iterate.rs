@@ -25,6 +25,11 @@ impl<'a, R> Entries<'a, R> {
         }
     }
 
+    /// Whether something was passed over that should be there.
+    pub(super) fn left_out(&self) -> bool {
+        self.groups.left_out.is_some()
+    }
+
     fn next(
         &mut self,
         mut read: impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,

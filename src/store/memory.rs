@@ -13,7 +13,7 @@ use crate::layout::{HEAP, StoreHeader};
 use crate::sync::AtomicU64;
 use core::ptr::NonNull;
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed};
 #[cfg(not(loom))]
 use {crate::segment::Segment, rustix::fd::OwnedFd, std::sync::Arc};
 
@@ -23,8 +23,8 @@ const HEADER: u64 = (size_of::<StoreHeader>() / size_of::<AtomicU64>()) as u64;
 
 /// What lies behind the words.
 pub(crate) trait Backing: Send + Sync {
-    /// How many words there are by now.
-    fn len(&self) -> io::Result<u64>;
+    /// How many words are within reach by now, and whether there are more than can ever be.
+    fn len(&self) -> io::Result<(u64, bool)>;
     /// Makes the words `from..to` be there, if there is room.
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom>;
 }
@@ -41,6 +41,8 @@ pub(crate) struct Memory {
     len: AtomicUsize,
     /// Errno of a question for the length that failed, until it was told; else 0.
     failed: AtomicI32,
+    /// There are words that cannot be reached. They stay, so this does.
+    cut: AtomicBool,
     backing: Box<dyn Backing>,
 }
 
@@ -59,6 +61,7 @@ impl Memory {
             words,
             len: AtomicUsize::new(FIRST as usize),
             failed: AtomicI32::new(0),
+            cut: AtomicBool::new(false),
             backing,
         }
     }
@@ -120,11 +123,14 @@ impl Memory {
         self.backing.grow(from, to)
     }
 
-    /// Words that are there by now; as many as were last seen if that cannot be told.
+    /// Words within reach by now; as many as were last seen if that cannot be told.
     pub(crate) fn len(&self) -> u64 {
         match self.backing.len() {
-            Ok(len) => {
+            Ok((len, cut)) => {
                 self.len.fetch_max(len as usize, Relaxed);
+                if cut {
+                    self.cut.store(true, Relaxed);
+                }
                 len
             }
             Err(e) => {
@@ -134,12 +140,18 @@ impl Memory {
         }
     }
 
-    /// Whether a word that was not found may be there: the length could not be told.
+    /// Whether a word that was not found may be there: the length could not be told, or the word
+    /// lies beyond our reach.
     pub(crate) fn is_unsure(&self) -> bool {
-        self.failed.load(Relaxed) != 0
+        self.failed.load(Relaxed) != 0 || self.is_cut()
     }
 
-    /// Why, once.
+    /// Whether some of what is there is beyond our reach.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
+    /// Why the length could not be told, once.
     pub(crate) fn take_failure(&self) -> Option<io::Error> {
         let errno = self.failed.swap(0, Relaxed);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
@@ -166,9 +178,11 @@ impl Memory {
 
 #[cfg(not(loom))]
 impl Backing for File {
-    fn len(&self) -> io::Result<u64> {
+    fn len(&self) -> io::Result<(u64, bool)> {
         let size = rustix::fs::fstat(&self.file)?.st_size as u64;
-        Ok(size.min(self.segment.size()) / 8)
+        let mapped = self.segment.size();
+        let cut = !self.segment.is_whole() && size > mapped;
+        Ok((size.min(mapped) / 8, cut))
     }
 
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {
@@ -194,8 +208,8 @@ impl OnHeap {
 
 #[cfg(all(test, loom))]
 impl Backing for OnHeap {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
+    fn len(&self) -> io::Result<(u64, bool)> {
+        Ok((self.0.len() as u64, false))
     }
 
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {

@@ -55,7 +55,8 @@ use std::sync::Arc;
 ///
 /// # Errors of all calls
 /// `KeyTooLong`; `Forked` in a fork of the process that opened the store; `Corrupt` if what lies
-/// there was not written by this library. Calls that change something: `ReadOnly`, `LockTimeout`,
+/// there was not written by this library; `Refused` if it lies beyond what a limit on address space
+/// lets this process map. Calls that change something: `ReadOnly`, `LockTimeout`,
 /// `Reentrant` inside the closure of [`update`](Store::update), and if they store a value,
 /// `TooLarge` (beyond 1 GiB), `NoSpace` with the store unchanged, `TooManyCollisions`, `Encode`.
 /// Calls that give a value: `TypeMismatch` if one of another type is there, `Decode`, and from a
@@ -392,8 +393,13 @@ impl Store {
     pub fn clear(&self) -> Result<()> {
         // Who may not write is told so, whether there is anything to take away or not.
         drop(self.attachment.lock()?);
-        let keys: Vec<_> = self.keys().collect();
-        for some in keys.chunks(BATCH) {
+        let mut keys = self.keys();
+        let all: Vec<_> = keys.by_ref().collect();
+        // What lies beyond our reach we could not take away.
+        if let (true, Some(e)) = (keys.0.left_out(), self.attachment.unsure()) {
+            return Err(e);
+        }
+        for some in all.chunks(BATCH) {
             let locked = self.attachment.lock()?;
             for key in some {
                 let key = self.attachment.key(key)?;
@@ -452,6 +458,10 @@ impl Store {
 
     /// All keys, in no order. Reads without the lock: what is stored or taken away meanwhile may be
     /// there or not, all else is, once.
+    ///
+    /// A process that may not map all of the store, by a limit on its address space, passes over
+    /// what lies beyond; [`get_all`](Self::get_all), [`clear`](Self::clear) and
+    /// [`verify`](Self::verify) are `Refused` there.
     pub fn keys(&self) -> StoreKeys<'_> {
         StoreKeys(Entries::of(self))
     }
