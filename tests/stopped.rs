@@ -8,6 +8,7 @@
 mod common;
 
 use common::stores::{LEAST, fill, version_of};
+use common::times::tell_class;
 use common::{Domain, LONG, Process, Random, Shared, play, say, scale, tally, until};
 use ringlane::{
     Channel, ChannelOptions, Child, ChildSpec, Error, PeerState, RecvError, Runtime, Store,
@@ -92,12 +93,12 @@ impl Scene {
         self.shared.word(LATE + bucket).fetch_add(1, Relaxed);
     }
 
-    fn print_lateness(&self) {
-        eprintln!("timed calls that ran out, by how late they were:");
+    fn tell_lateness(&self) {
         for bucket in 0..LATES {
             let count = self.shared.word(LATE + bucket).load(Relaxed);
             if count > 0 {
-                eprintln!("  below {:>9} us: {count}", 1u64 << bucket);
+                let what = "a timeout beside processes that are stopped, until it was noticed";
+                tell_class(what, 1000 << bucket, count);
             }
         }
     }
@@ -509,7 +510,7 @@ fn nobody_who_is_stopped_is_taken_for_dead() {
         .for_each(|(_, process)| process.finish());
     assert_eq!(store.stats().recoveries, 0);
     store.verify().unwrap();
-    scene.print_lateness();
+    scene.tell_lateness();
     assert_eq!(silent_host.try_recv(), Ok(0));
     drop(silent_host);
     store.remove().unwrap();

@@ -7,7 +7,7 @@
 mod common;
 
 use common::stores::{self, fill, version_of};
-use common::{Domain, Process, Random, Shared, Word, play, say, scale, tally, until};
+use common::{Domain, Process, Random, Shared, Times, Word, play, say, scale, tally, until};
 use ringlane::Store;
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
@@ -512,7 +512,7 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
         .unwrap();
     store.set("key", &7u64).unwrap();
     let mut random = Random::printed();
-    let mut longest = Duration::ZERO;
+    let mut took = Times::default();
     let rounds = scale(20, 300) as i64;
     for round in 0..rounds {
         let mut holder = holder(&domain);
@@ -533,7 +533,7 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
             kill(&mut holder);
         }
         store.fetch_add("other", 1).unwrap();
-        longest = longest.max(killed.elapsed());
+        took.note(killed.elapsed().as_nanos() as u64);
         let mut got: Vec<_> = waiters.iter_mut().map(Process::line).collect();
         got.sort();
         assert_ne!(got[0], got[1]);
@@ -544,7 +544,7 @@ fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
     }
     store.verify().unwrap();
     assert_eq!(store.stats().recoveries, 0);
-    eprintln!("after a kill the next writer went on within {longest:?}");
+    took.tell("the holder of a store's lock, from SIGKILL to the next writer's return");
     store.remove().unwrap();
     tally(
         "kill-store",
@@ -560,7 +560,7 @@ fn who_comes_after_the_deaths_of_holder_and_waiters_gets_the_lock() {
     let store = stores::options(domain.name()).create("s").unwrap();
     store.set("key", &7u64).unwrap();
     let mut random = Random::printed();
-    let mut longest = Duration::ZERO;
+    let mut took = Times::default();
     let rounds = scale(20, 300) as u64;
     for round in 0..rounds {
         let mut all = vec![holder(&domain)];
@@ -578,13 +578,13 @@ fn who_comes_after_the_deaths_of_holder_and_waiters_gets_the_lock() {
         }
         let killed = Instant::now();
         assert_eq!(store.fetch_add("later", 1).unwrap(), round as i64);
-        longest = longest.max(killed.elapsed());
+        took.note(killed.elapsed().as_nanos() as u64);
         assert_eq!(store.get::<u64>("key").unwrap(), Some(7));
         let other = store.get::<i64>("other").unwrap().unwrap_or(0);
         assert!((before..=before + 2).contains(&other), "{before}, {other}");
     }
     store.verify().unwrap();
-    eprintln!("after the last of them the next writer went on within {longest:?}");
+    took.tell("the holder and all who waited, from the last SIGKILL to the next writer's return");
     store.remove().unwrap();
     tally(
         "kill-store",

@@ -4,17 +4,14 @@
 //! gone, when a pidfd of it becomes readable. And of children that die together with their main.
 
 mod runtime_common;
-#[path = "common/times.rs"]
-mod times;
 
 use ringlane::{Channel, Child, ChildResult, ChildSpec, RecvError, Restart, Runtime, SendError};
-use runtime_common::common::{Random, Shared, scale, tally};
+use runtime_common::common::{Random, Shared, Times, now, scale, tally};
 use runtime_common::{Case, say, until};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
-use times::{Times, now};
 
 fn main() {
     runtime_common::main(&[
@@ -123,11 +120,11 @@ fn kill(runtime: &Runtime, name: &str, rounds: usize, random: &mut Random) {
     for (told, call) in told.iter_mut().zip(["recv", "send"]) {
         let count = told.all.len() as u64;
         for (times, what) in [
-            (&mut told.gone, "from SIGKILL to the end of the process"),
+            (&mut told.gone, "from SIGKILL to its end"),
             (&mut told.after, "from its end to the error"),
             (&mut told.all, "from SIGKILL to the error"),
         ] {
-            say(format!("# {name}, in `{call}`, {}", times.told(what)));
+            times.tell(&format!("a {name} child, {what} in `{call}` of its main"));
         }
         let fault = if name == "big" { "big" } else { "supervised" };
         let what = format!("deaths of a {name} child told in `{call}`");

@@ -10,11 +10,13 @@ pub mod random;
 pub mod seccomp;
 pub mod stores;
 pub mod tally;
+pub mod times;
 #[cfg(target_arch = "x86_64")]
 pub mod trace;
 
 pub use random::Random;
 pub use tally::{scale, skip, tally};
+pub use times::{Times, now};
 
 use ringlane::{Channel, ChannelOptions, Message};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};

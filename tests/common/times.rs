@@ -1,7 +1,7 @@
-//! How long something took, many times over: printed, and never asserted, since how soon a process
-//! runs is the machine's affair. A test that wants it includes this file beside `common`.
-#![allow(dead_code)]
+//! How long something took, many times over: told, and never asserted, since how soon a process
+//! runs is the machine's affair.
 
+use super::tally::tally;
 use std::time::Duration;
 
 /// Nanoseconds of a clock that all processes share.
@@ -27,24 +27,26 @@ impl Times {
         Duration::from_nanos(self.0[(self.0.len() - 1) * part / 1000])
     }
 
-    /// All of them, in a line, and how many fell between each two powers of two.
-    pub fn told(&mut self, what: &str) -> String {
+    /// Prints all of them in a line, and records how many fell between each two powers of two:
+    /// `docs/robustness.md` has a table of that.
+    pub fn tell(&mut self, what: &str) {
         if self.0.is_empty() {
-            return format!("{what}: never");
+            return println!("{what}: never");
         }
         self.0.sort_unstable();
         let [p50, p90, p99, max] = [500, 900, 990, 1000].map(|part| self.of_thousand(part));
         let count = self.0.len();
-        let mut line = format!(
-            "{what}: {count} times, p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, max {max:.1?};"
+        println!(
+            "# {what}: {count} times, p50 {p50:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, max {max:.1?}"
         );
-        for class in self
-            .0
-            .chunk_by(|a, b| a.max(&1).ilog2() == b.max(&1).ilog2())
-        {
-            let from = Duration::from_nanos(1 << class[0].max(1).ilog2());
-            line += &format!(" {} from {from:.0?},", class.len());
+        let class = |nanos: &u64| nanos.max(&1).ilog2() + 1;
+        for equal in self.0.chunk_by(|a, b| class(a) == class(b)) {
+            tell_class(what, 1 << class(&equal[0]), equal.len() as u64);
         }
-        line.trim_end_matches(',').to_string()
     }
+}
+
+/// Records that something took less than so long so many times, and no less than half of it.
+pub fn tell_class(what: &str, nanos: u64, count: u64) {
+    tally("time", &format!("{what} < {nanos}"), count);
 }

@@ -12,10 +12,8 @@ mod forkserver;
 #[path = "../common/ledger.rs"]
 mod ledger;
 mod takers;
-#[path = "../common/times.rs"]
-mod times;
 
-use common::{Domain, LONG, Random, be_killed_in, play, scale, tally};
+use common::{Domain, LONG, Random, Times, be_killed_in, now, play, scale, tally};
 use forkserver::{Fork, ForkServer, serve};
 use ledger::{How, Id, Ledger, MANY, message};
 use ringlane::{
@@ -26,7 +24,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use times::{Times, now};
 
 #[test]
 #[ignore = "what the processes of these tests run"]
@@ -567,8 +564,8 @@ fn ends_killed_at_any_moment_lose_nothing() {
     }
     let told = "deaths told at the other end after one more sleep at most";
     tally("kill-channel", told, outcome.told);
-    let told = "from a kill to its being told at the other end, unsupervised";
-    eprintln!("{}", outcome.noticed.told(told));
-    let still = "from a kill to the next message received";
-    eprintln!("{}", outcome.still.told(still));
+    let noticed = "either end, unsupervised, from SIGKILL to the error at the other";
+    outcome.noticed.tell(noticed);
+    let still = "either end, from SIGKILL to the next message that is received of its successor";
+    outcome.still.tell(still);
 }
