@@ -239,13 +239,18 @@ impl Directory {
     }
 
     /// Removes a domain's directory if it is empty, and the user's if that is empty then.
-    pub(crate) fn remove_if_empty(&self) {
+    pub(crate) fn remove_if_empty(&self) -> Result<()> {
         if self.domain.is_none() {
-            return;
+            return Ok(());
         }
-        let _ = std::fs::remove_dir(&self.path);
+        let removed = rustix::fs::rmdir(&self.path);
         if let Some(base) = self.path.parent() {
             let _ = std::fs::remove_dir(base);
+        }
+        match removed {
+            // Somebody came, or was faster.
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::io(&self.path, e)),
         }
     }
 }

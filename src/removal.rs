@@ -39,8 +39,8 @@ use crate::sync::Ordering::Relaxed;
 /// `NotFound`, `BadName`; `DomainInUse` with the pid of who lives in it, if it is known, and for two
 /// seconds of a domain that was just made and nobody joined yet; `Refused`,
 /// `Layout`, `ForeignRoster` or `Io` with a file or directory of which it cannot be told whose it
-/// is. Then nothing was removed. `Io` too if the system refuses to remove a file; those before it
-/// are gone then.
+/// is. Then nothing was removed. `Io` too if the system refuses to remove a file or the directory;
+/// the files before it are gone then.
 pub fn remove_domain(name: &str) -> Result<()> {
     let mut rounds = 0;
     let abandoned = loop {
@@ -60,7 +60,7 @@ pub fn remove_domain(name: &str) -> Result<()> {
             true if directory.is_new() => return Err(in_use()),
             true => {
                 directory.remove_temporaries();
-                directory.remove_if_empty();
+                directory.remove_if_empty()?;
                 return match directory.was_removed() {
                     true => Ok(()),
                     false => Err(in_use()),

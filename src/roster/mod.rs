@@ -102,7 +102,7 @@ impl Roster {
                     match found(&directory) {
                         Err(e) if !directory.was_removed() => {
                             // We made it, perhaps, and nobody will come to remove it.
-                            directory.remove_if_empty();
+                            let _ = directory.remove_if_empty();
                             return Err(e);
                         }
                         _ => continue,
@@ -275,8 +275,7 @@ fn retire(directory: &Directory, roster: &Segment) -> Result<()> {
     // Release: whoever gets a byte after we let go sees the mark; partner: `take_slot`.
     header.state.store(RETIRED, Release);
     roster.unlink(directory)?;
-    directory.remove_if_empty();
-    Ok(())
+    directory.remove_if_empty()
 }
 
 fn open_roster(directory: &Directory, access: Access) -> Result<(Segment, OwnedFd)> {

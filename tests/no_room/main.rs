@@ -4,6 +4,7 @@
 mod channels;
 #[path = "../common/mod.rs"]
 mod common;
+mod domains;
 mod faults;
 mod limits;
 mod listeners;
@@ -122,6 +123,7 @@ fn calls_fail(arguments: &[&str]) {
     match *part {
         "channels" => channels::scenes(&mut bench),
         "stores" => stores::scenes(&mut bench),
+        "domains" => domains::scenes(&mut bench),
         "runtimes" => runtimes::scenes(&mut bench),
         "child" => runtimes::scenes_of_a_child(&mut bench),
         other => panic!("{other:?}"),
@@ -160,6 +162,11 @@ fn every_call_of_a_channel_fails() {
 #[test]
 fn every_call_of_a_store_fails() {
     every_call_fails("stores");
+}
+
+#[test]
+fn every_call_that_is_about_a_domain_fails() {
+    every_call_fails("domains");
 }
 
 #[test]
