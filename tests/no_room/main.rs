@@ -125,7 +125,7 @@ fn calls_fail(arguments: &[&str]) {
         "stores" => stores::scenes(&mut bench),
         "domains" => domains::scenes(&mut bench),
         "runtimes" => runtimes::scenes(&mut bench),
-        "child" => runtimes::scenes_of_a_child(&mut bench),
+        "child" => return runtimes::be_a_child(bench),
         other => panic!("{other:?}"),
     }
     bench.finish();

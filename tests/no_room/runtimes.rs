@@ -1,8 +1,9 @@
 //! The calls of a runtime and of its children, with their system calls failing.
 
 use super::faults::Bench;
-use crate::common::{as_role, scale, until};
+use crate::common::{LONG, as_role, say, scale, until};
 use ringlane::{Channel, Child, ChildSpec, Error, Restart, Result, Runtime, RuntimeBuilder};
+use rustix::process::{Pid, Signal, getppid, kill_process};
 use std::process::Command;
 use std::time::Duration;
 
@@ -180,12 +181,53 @@ pub fn main_of_a_child(arguments: &[&str]) {
         ended.last_exit.is_some_and(|status| status.success()),
         "{ended:?}"
     );
+    // Where nothing could be tried, nothing was asked for.
+    assert!(ended.restarts <= 1, "{ended:?}");
     runtime.shutdown().unwrap();
 }
 
-pub fn scenes_of_a_child(bench: &mut Bench) {
+/// A process that does not run until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: Pid) -> Stopped {
+        kill_process(pid, Signal::STOP).unwrap();
+        Stopped(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Speaks once, and is restarted as it asked.
+pub fn be_a_child(mut bench: Bench) {
     bench.once(|| Child::current().map(drop));
     let child = Child::current().unwrap();
+    if child.generation() > 1 {
+        return;
+    }
+    scenes_of_a_child(&mut bench, &child);
+    // Main hears only afterwards, what must not be lost with a wake that failed.
+    let main = Stopped::new(getppid().unwrap());
+    bench.scene(
+        "request_restart",
+        || (),
+        |()| child.request_restart(),
+        |(), outcome| {
+            assert!(outcome.is_ok(), "{outcome:?}");
+            assert!(!child.stopping());
+        },
+    );
+    bench.finish();
+    drop(main);
+    assert!(child.wait_stop(LONG));
+    say("done");
+}
+
+fn scenes_of_a_child(bench: &mut Bench, child: &Child) {
     type Open = fn(&Child) -> Result<Channel<u64>>;
     let opens: [(&str, Open); 3] = [
         ("active", Child::active),
@@ -199,13 +241,13 @@ pub fn scenes_of_a_child(bench: &mut Bench) {
             name,
             || None,
             |channel| {
-                *channel = Some(open(&child)?);
+                *channel = Some(open(child)?);
                 Ok(())
             },
             |channel, outcome| {
                 drop(channel);
                 if outcome.is_err() {
-                    open(&child).unwrap();
+                    open(child).unwrap();
                 }
             },
         );
