@@ -302,7 +302,8 @@ pub struct Bench {
     /// One case in so many is tried.
     pub share: usize,
     cases: u64,
-    operations: u64,
+    /// Operations of which every case was tried, and those of which only some were.
+    operations: [u64; 2],
     /// Other errors that are right where a call failed.
     pub also: fn(&Error) -> bool,
     progress: Shared,
@@ -345,7 +346,7 @@ impl Bench {
             random: Random::printed(),
             share: scale(60, 1),
             cases: 0,
-            operations: 0,
+            operations: [0; 2],
             also: |_| false,
             progress,
         }
@@ -362,7 +363,7 @@ impl Bench {
         after: impl Fn(S, &Result<()>),
     ) {
         self.progress.word(SCENE).fetch_add(1, SeqCst);
-        self.operations += 1;
+        self.operations[usize::from(self.share > 1)] += 1;
         let also = self.also;
         let answering = std::thread::scope(|scope| {
             let (to_worker, orders) = channel();
@@ -393,7 +394,7 @@ impl Bench {
     /// Runs what a process can do only once, with one call after the other failing, until it is
     /// done. What it leaves running goes on asking.
     pub fn once(&mut self, act: impl Fn() -> Result<()> + Send) {
-        self.operations += 1;
+        self.operations[0] += 1;
         std::thread::scope(|scope| {
             let (to_worker, orders) = channel();
             let (done, from_worker) = channel();
@@ -415,11 +416,15 @@ impl Bench {
     }
 
     pub fn finish(self) {
-        tally(
-            "no-room",
+        let whats = [
             "operations with each of their system calls failing",
-            self.operations,
-        );
+            "operations with some of their system calls failing, drawn at random",
+        ];
+        for (what, count) in whats.into_iter().zip(self.operations) {
+            if count > 0 {
+                tally("no-room", what, count);
+            }
+        }
         tally("no-room", "system calls that failed in them", self.cases);
     }
 }

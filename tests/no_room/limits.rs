@@ -47,6 +47,8 @@ const OPERATIONS: [fn() -> Result<()>; 5] = [
     },
 ];
 const THREADLESS: &[fn() -> Result<()>] = OPERATIONS.split_at(3).0;
+/// Which of them makes no file.
+const LOOK: usize = 2;
 
 /// Whether an error says that there was no room, of whatever.
 fn says_no_room(error: &Error) -> bool {
@@ -232,8 +234,15 @@ pub fn use_up_files() {
         assert!(matches!(error, Error::NoSpace { free: 0, .. }), "{error:?}");
         assert!(channels.len() > 2);
         channels.truncate(channels.len() * kept);
-        for operation in OPERATIONS {
-            refused += 1 + u64::from(operation().is_err());
+        refused += 1;
+        for (which, operation) in OPERATIONS.iter().enumerate() {
+            match operation() {
+                Ok(()) => assert!(kept == 0 || which == LOOK, "operation {which}"),
+                Err(e) => {
+                    assert!(kept == 1 && which != LOOK && says_no_room(&e), "{e:?}");
+                    refused += 1;
+                }
+            }
         }
         for channel in &mut channels {
             channel.send(1).unwrap();
