@@ -86,18 +86,19 @@ impl Segment {
         init: impl FnOnce(&Segment),
     ) -> Result<core::result::Result<Segment, NameTaken>> {
         let path = directory.file(name);
-        let failed = |e| match e {
+        let failed = |call, e| match e {
             e if is_full(e) => no_space(directory, size.bytes, u64::MAX),
-            e => Error::io(&path, e),
+            e => Error::of_call(call, &path, e),
         };
-        let (file, temporary) = make_nameless(directory).map_err(failed)?;
+        let made = make_nameless(directory);
+        let (file, temporary) = made.map_err(|(call, e)| failed(call, e))?;
         let made = || -> Result<Segment> {
             // The umask may have taken bits from the mode.
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io(&path, e))?;
-            reserve(&file, 0, size.bytes).map_err(failed)?;
+            reserve(&file, 0, size.bytes).map_err(|e| failed("fallocate", e))?;
             let segment = Segment::map(&file, name, &path, size, Access::Write)?;
             let populated = segment.populate(0, size.bytes);
-            populated.map_err(|e| Error::io(&path, e))?;
+            populated.map_err(|e| Error::of_call(POPULATE, &path, e))?;
             let prologue = segment.header::<Prologue>();
             prologue
                 .version
@@ -114,7 +115,8 @@ impl Segment {
                 |segment| match link(directory, &file, temporary.as_deref(), name) {
                     Ok(()) => Ok(Ok(segment)),
                     Err(Errno::EXIST) => Ok(Err(NameTaken)),
-                    Err(e) => Err(failed(e)),
+                    Err(e) if temporary.is_some() => Err(failed("renameat2", e)),
+                    Err(e) => Err(failed("linkat", e)),
                 },
             );
         if let (Some(temporary), false) = (temporary, matches!(linked, Ok(Ok(_)))) {
@@ -200,7 +202,7 @@ impl Segment {
         // One that grows may be large, and most of it not be wanted here.
         if access == Access::Write && size.reach == 0 {
             let populated = segment.populate(0, size.bytes);
-            populated.map_err(|e| Error::io(&path, e))?;
+            populated.map_err(|e| Error::of_call(POPULATE, &path, e))?;
         }
         Ok((segment, file))
     }
@@ -371,24 +373,31 @@ fn read_prologue(file: &OwnedFd) -> rustix::io::Result<[u64; 7]> {
     }
 }
 
-/// A file without a name; where the file system has no such thing, one with a random name.
-fn make_nameless(directory: &Directory) -> rustix::io::Result<(OwnedFd, Option<String>)> {
+/// What [`Segment::populate`] calls, for messages.
+const POPULATE: &str = "madvise(MADV_POPULATE_WRITE)";
+
+/// A file without a name; where the file system has no such thing, one with a random name. An error
+/// comes with the call that failed.
+fn make_nameless(
+    directory: &Directory,
+) -> core::result::Result<(OwnedFd, Option<String>), (&'static str, Errno)> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
         Ok(file) => Ok((file, None)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let random = crate::sys::random_nonzero().map_err(|_| Errno::AGAIN)?;
+            let random = crate::sys::random_nonzero().map_err(|_| ("getrandom", Errno::AGAIN))?;
             let name = format!(".{random:016x}{TEMPORARY}");
             let file = rustix::fs::openat(
                 directory,
                 &*name,
                 flags | OFlags::CREATE | OFlags::EXCL,
                 mode,
-            )?;
+            )
+            .map_err(|e| ("", e))?;
             Ok((file, Some(name)))
         }
-        Err(e) => Err(e),
+        Err(e) => Err(("openat(O_TMPFILE)", e)),
     }
 }
 

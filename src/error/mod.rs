@@ -197,6 +197,8 @@ pub enum Error {
     Io {
         /// What it was about.
         path: String,
+        /// The call, if it is one that old kernels lack or sandboxes forbid; else empty.
+        call: &'static str,
         /// How it failed.
         source: io::Error,
     },
@@ -204,8 +206,18 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Error::of_call("", path, source)
+    }
+
+    /// Of a call that this machine may not have.
+    pub(crate) fn of_call(
+        call: &'static str,
+        path: impl AsRef<Path>,
+        source: impl Into<io::Error>,
+    ) -> Self {
         Error::Io {
             path: display(path),
+            call,
             source: source.into(),
         }
     }
@@ -315,7 +327,12 @@ impl fmt::Display for Error {
                 write!(f, "a handler of {name:?} panicked: {message}")
             }
             Error::Reentrant => write!(f, "called from inside what it would wait for"),
-            Error::Io { path, source } => write!(f, "{path}: {source}"),
+            Error::Io {
+                path,
+                call: "",
+                source,
+            } => write!(f, "{path}: {source}"),
+            Error::Io { path, call, source } => write!(f, "{path}: {call}: {source}"),
         }
     }
 }

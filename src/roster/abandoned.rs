@@ -39,7 +39,7 @@ impl Abandoned {
             token,
         };
         let locked = sys::lock_all(taken.token.as_fd(), SLOTS as u64)
-            .map_err(|e| Error::io(taken.segment.path(), e))?;
+            .map_err(|e| Error::of_call("fcntl(F_OFD_SETLK)", taken.segment.path(), e))?;
         let inhabitant = inhabitant(&taken.segment, identity::pid_namespace());
         let is_free = locked && inhabitant.is_none() && is_the_same;
         if is_free && taken.segment.is_linked(&taken.directory)? {

@@ -296,7 +296,7 @@ fn open_again(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
 
 /// Makes the roster. Whether ours or another's came first does not matter.
 fn found(directory: &Directory) -> Result<()> {
-    let io = |e: std::io::Error| Error::io(directory.path(), e);
+    let io = |e: std::io::Error| Error::of_call("getrandom", directory.path(), e);
     let id = sys::random_nonzero().map_err(io)?;
     let generations = sys::random_nonzero().map_err(io)?;
     let size = Size::fixed(size_of::<RosterHeader>().next_multiple_of(PAGE) as u64);
@@ -319,7 +319,7 @@ fn found(directory: &Directory) -> Result<()> {
 /// Takes a slot; `None` if the roster was retired meanwhile.
 fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Result<Option<Holder>> {
     let header = segment.header::<RosterHeader>();
-    let io = |e: std::io::Error| Error::io(segment.path(), e);
+    let io = |e: std::io::Error| Error::of_call("fcntl(F_OFD_SETLK)", segment.path(), e);
     let pid_namespace = identity::pid_namespace();
     // All bytes may be taken by one process: that retires the roster, or renews it after a reboot.
     // It is waited for, unless it is stopped.

@@ -63,9 +63,13 @@ impl Supervisor {
         hooks: Hooks,
         channels: impl Fn(&str) -> Vec<Arc<Attachment>>,
     ) -> Result<Supervisor> {
-        let io = |e: rustix::io::Errno| Error::io("a supervisor's descriptors", e);
-        let life = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io)?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io)?;
+        let failed = |call| {
+            move |e: rustix::io::Errno| Error::of_call(call, "a supervisor's descriptors", e)
+        };
+        let life = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let life = life.map_err(failed("pipe2"))?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = wake.map_err(failed("eventfd2"))?;
         let domain = roster.directory().name().to_string();
         let names = specs.iter().map(|spec| spec.name.clone()).collect();
         let children: Vec<_> = specs

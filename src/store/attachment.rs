@@ -474,7 +474,7 @@ fn join_of(place: &Place, file: &str) -> Result<Arc<Roster>> {
 fn make(plan: &Plan, roster: &Roster, name: &str) -> Result<bool> {
     let directory = roster.directory();
     let file = format!("{name}{STORE}");
-    let io = |e: std::io::Error| Error::io(directory.file(&file), e);
+    let io = |e: std::io::Error| Error::of_call("getrandom", directory.file(&file), e);
     let seeds = [
         sys::random_nonzero().map_err(io)?,
         sys::random_nonzero().map_err(io)?,

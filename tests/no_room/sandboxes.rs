@@ -13,7 +13,7 @@ use std::time::Duration;
 enum Outcome {
     /// All works.
     Works,
-    /// The errno is told.
+    /// The call and the errno are told.
     Says,
 }
 use Outcome::{Says, Works};
@@ -90,7 +90,7 @@ pub fn lack(arguments: &[&str]) {
     let [number, domain] = arguments else {
         panic!("{arguments:?}");
     };
-    let (_, refused, errno, _) = LACKS[number.parse::<usize>().unwrap()];
+    let (name, refused, errno, _) = LACKS[number.parse::<usize>().unwrap()];
     let rules: Vec<_> = refused
         .iter()
         .map(|(call, when)| Rule {
@@ -102,13 +102,13 @@ pub fn lack(arguments: &[&str]) {
     if let Err(e) = apply(&rules) {
         return say(format!("no: {e}"));
     }
+    // Of two, what comes in the place of the first.
+    let missing = name.rsplit(' ').next().unwrap();
+    let is_of_it = |source: &std::io::Error| source.raw_os_error() == Some(errno.raw_os_error());
     say(match use_all(domain) {
         Ok(()) => format!("{Works:?}"),
-        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(errno.raw_os_error()) => {
-            format!("{Says:?}")
-        }
-        // A child that could not be started.
-        Err(Error::Encode(why)) if why.contains(&errno.to_string()) => format!("{Says:?}"),
+        Err(e @ Error::Io { .. }) if !e.to_string().contains(missing) => format!("{e}"),
+        Err(Error::Io { source, .. }) if is_of_it(&source) => format!("{Says:?}"),
         Err(e) => format!("{e:?}"),
     });
 }
