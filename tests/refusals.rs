@@ -5,11 +5,12 @@
 mod common;
 
 use common::actor::{self, act};
+use common::seen::{Facts, Seen, gave_away, tally_refusals};
 use common::{Domain, LONG, Process, play, say, tally};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{Channel, Error, Message, Plain, Result, Store};
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -382,67 +383,6 @@ fn a_segment_of_another_kind_is_no_channel() {
 
 // ---- Files that are not ours.
 
-/// A file or directory as it was.
-struct Seen {
-    path: PathBuf,
-    is: Facts,
-}
-
-#[derive(PartialEq, Debug)]
-struct Facts {
-    /// All but the time of the last access.
-    numbers: Vec<u64>,
-    times: Vec<i64>,
-    bytes: Option<Vec<u8>>,
-}
-
-impl Facts {
-    fn of(path: &Path) -> Facts {
-        let m = fs::symlink_metadata(path).unwrap();
-        let numbers = vec![
-            m.dev(),
-            m.ino(),
-            u64::from(m.mode()),
-            m.nlink(),
-            u64::from(m.uid()),
-            u64::from(m.gid()),
-            m.size(),
-            m.blocks(),
-        ];
-        Facts {
-            numbers,
-            times: vec![m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()],
-            bytes: m.is_file().then(|| fs::read(path).unwrap()),
-        }
-    }
-}
-
-impl Seen {
-    fn of(path: &Path) -> Seen {
-        Seen {
-            path: path.to_path_buf(),
-            is: Facts::of(path),
-        }
-    }
-
-    /// For what is found out only after the file was mapped, which changes its times.
-    #[track_caller]
-    fn has_the_same_content(&self) {
-        let now = Facts::of(&self.path);
-        assert_eq!(now.numbers, self.is.numbers);
-        assert!(now.bytes == self.is.bytes, "{:?} was changed", self.path);
-    }
-
-    #[track_caller]
-    fn is_untouched(&self) {
-        // Not `assert_eq`, which would print the bytes.
-        let now = Facts::of(&self.path);
-        assert_eq!(now.numbers, self.is.numbers);
-        assert_eq!(now.times, self.is.times);
-        assert!(now.bytes == self.is.bytes, "{:?} was changed", self.path);
-    }
-}
-
 /// All calls that meet a file, each of which must refuse it.
 struct RefusedCalls<'a>(&'a Domain);
 
@@ -475,12 +415,7 @@ impl<'a> RefusedCalls<'a> {
         // Who only wants to have a look is not caught by it either.
         let _ = ringlane::inspect::snapshot_domain(self.0.name());
         before.is_untouched();
-        let fault = match why {
-            "truncated" | "size" => "truncate",
-            "kind" => "mismatch",
-            _ => "permissions",
-        };
-        tally(fault, "calls that refused a file", 5);
+        tally_refusals(why, 5);
     }
 }
 
@@ -614,19 +549,6 @@ fn files_that_others_can_reach_are_refused() {
     assert_eq!(guest.try_recv(), Ok(7));
     drop(guest);
     domain.remove::<u64>("c");
-}
-
-/// Makes it another user's, if we may: not even every root may.
-fn gave_away(path: &Path) -> bool {
-    let outcome = std::os::unix::fs::chown(path, Some(65534), None);
-    match outcome.map_err(|e| e.raw_os_error()) {
-        Ok(()) => true,
-        Err(Some(libc::EPERM | libc::EINVAL)) => {
-            eprintln!("skipped: nothing can be given to another user here");
-            false
-        }
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -4,13 +4,14 @@
 mod common;
 
 use common::Domain;
+use common::seen::{Seen, gave_away, tally_refusals};
 use common::stores::options;
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{CasError, Error, Message, Plain, Result, Store, StoreOptions};
 use rustix::fs::{CWD, FileType, Mode};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -379,6 +380,7 @@ fn open_all(how: impl Fn() -> StoreOptions) -> [Result<Store>; 3] {
 
 #[track_caller]
 fn refused(domain: &Domain, why: &str) {
+    let before = Seen::of(&file(domain));
     for outcome in open_all(|| options(domain.name())) {
         match outcome {
             Err(Error::Refused { path, why: told }) => {
@@ -393,6 +395,8 @@ fn refused(domain: &Domain, why: &str) {
         matches!(created, Err(Error::AlreadyExists { .. })),
         "{created:?}"
     );
+    before.is_untouched();
+    tally_refusals(why, 4);
 }
 
 fn put(path: &Path, bytes: &[u8]) {
@@ -467,9 +471,10 @@ fn a_file_of_another_kind_is_refused() {
     changed(MAGIC);
     refused(&domain, "no segment");
     changed(KIND);
-    refused(&domain, "another kind");
+    refused(&domain, "kind");
     changed(VERSION);
     let ours = u32::from_ne_bytes(bytes[VERSION..][..4].try_into().unwrap());
+    let before = Seen::of(&file(&domain));
     for outcome in open_all(|| options(domain.name())) {
         match outcome {
             Err(Error::Layout {
@@ -483,6 +488,8 @@ fn a_file_of_another_kind_is_refused() {
             other => panic!("{other:?}"),
         }
     }
+    before.is_untouched();
+    tally_refusals("layout", 3);
     // Who holds its lock cannot be told any more; reading needs no lock.
     changed(ROSTER);
     let [open, open_or_create, read_only] = open_all(|| options(domain.name()));
@@ -546,7 +553,9 @@ fn what_is_no_file_of_ours_is_refused() {
 
     put(&beside, &bytes);
     symlink(&beside, &path).unwrap();
+    let target = Seen::of(&beside);
     refused(&domain, "symbolic link");
+    target.is_untouched();
     fs::remove_file(&path).unwrap();
 
     fs::hard_link(&beside, &path).unwrap();
@@ -555,9 +564,7 @@ fn what_is_no_file_of_ours_is_refused() {
     fs::remove_file(&beside).unwrap();
 
     fs::create_dir(&path).unwrap();
-    for outcome in open_all(|| options(domain.name())) {
-        assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
-    }
+    refused(&domain, "directory");
     fs::remove_dir(&path).unwrap();
 
     for mode in [0o644, 0o640, 0o602] {
@@ -565,9 +572,13 @@ fn what_is_no_file_of_ours_is_refused() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         refused(&domain, "others may access it");
     }
-    // Nothing was done to any of them.
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    assert!(fs::read(&path).unwrap() == bytes);
+    if gave_away(&path) {
+        refused(&domain, "another user");
+        let me = rustix::process::geteuid().as_raw();
+        chown(&path, Some(me), None).unwrap();
+    }
+    // After all that it is as good as ever.
     options(domain.name()).open("s").unwrap().verify().unwrap();
     fs::remove_file(&path).unwrap();
     keeper.remove().unwrap();

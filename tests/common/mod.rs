@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod random;
 pub mod seccomp;
+pub mod seen;
 pub mod stores;
 pub mod tally;
 pub mod times;
