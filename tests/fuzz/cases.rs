@@ -68,21 +68,27 @@ impl Drop for Keeper {
     }
 }
 
-/// In a fuzzer's process, for all of its life.
+/// In a fuzzer's process, until it ends by `exit`, as libFuzzer does when it found nothing.
 fn keep_domain() {
     static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
+    unsafe extern "C" {
+        fn atexit(run: extern "C" fn()) -> i32;
+    }
+    extern "C" fn leave() {
+        drop(KEEPER.lock().unwrap().take());
+    }
     if !path("roster").exists() {
         *KEEPER.lock().unwrap() = Some(Keeper::new());
+        // SAFETY: the function is there as long as the process, and an `extern "C"` one does not unwind.
+        unsafe { atexit(leave) };
     }
 }
 
 fn path(name: &str) -> PathBuf {
-    let base = std::env::var_os("RINGLANE_DIR").map(PathBuf::from);
-    let base = base.unwrap_or_else(|| {
-        let user = fs::metadata("/proc/self").unwrap();
-        let user = std::os::unix::fs::MetadataExt::uid(&user);
-        format!("/dev/shm/ringlane-{user}").into()
-    });
+    let place = std::env::var_os("RINGLANE_DIR").unwrap_or("/dev/shm".into());
+    let user = fs::metadata("/proc/self").unwrap();
+    let user = std::os::unix::fs::MetadataExt::uid(&user);
+    let base = PathBuf::from(place).join(format!("ringlane-{user}"));
     base.join(domain()).join(name)
 }
 
