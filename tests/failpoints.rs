@@ -114,6 +114,8 @@ fn next_at(domain: &Domain, end: End) -> Channel<u64> {
     }
 }
 
+/// In https://github.com/servo/ipc-channel/issues/261 who waits for a child that dies before it
+/// connects waits for ever.
 fn attaching() -> u64 {
     for end in [End::Host, End::Guest] {
         let domain = Domain::new("attaching");

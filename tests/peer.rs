@@ -81,8 +81,9 @@ fn a_blocked_recv_sees_its_peer_die() {
     }
 }
 
-/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/314 the sender waited for ever.
 /// Whoever slept in vain looks before it sleeps again, whatever the coarse clock says of the slice.
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/434 a wait loop adds hundreds of
+/// milliseconds.
 #[test]
 fn a_death_is_told_after_one_sleep() {
     let domain = Domain::new("one-sleep");
@@ -103,6 +104,8 @@ fn a_death_is_told_after_one_sleep() {
     }
 }
 
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/314 the sender waited for ever, and a
+/// killed subscriber stops the publisher in https://github.com/eclipse-ecal/ecal/issues/1206.
 #[test]
 fn a_blocked_send_sees_its_peer_die() {
     let domain = Domain::new("send-death");
@@ -143,7 +146,7 @@ fn a_blocked_send_sees_its_peer_die() {
 
 /// Both ends wait for room: who gave a timeout gets its message back, and who did not waits, until
 /// the other one receives or dies. https://github.com/servo/webrender/issues/2478 is a pair of
-/// processes that hang this way.
+/// processes that hang this way, https://github.com/servo/servo/issues/14704 another.
 #[test]
 fn two_full_rings_are_a_timeout_and_no_hang() {
     let domain = Domain::new("both-full");
@@ -454,6 +457,8 @@ fn a_message_in_the_hands_of_the_dead_is_redelivered() {
 
 // ---- A leave in order.
 
+/// In https://github.com/eclipse-ecal/ecal/issues/854 a subscriber that leaves takes a name with it
+/// that others need.
 #[test]
 fn a_guest_that_leaves_in_order_is_no_error() {
     let domain = Domain::new("guest-leaves");
@@ -518,6 +523,8 @@ fn everything_is_closed(guest: &mut Channel<u64>) {
     }
 }
 
+/// In https://github.com/eclipse-ecal/ecal/issues/2622 a subscriber opens the segment of before a
+/// restart.
 #[test]
 fn a_hosts_close_is_final_once_all_is_received() {
     let domain = Domain::new("host-closes");
@@ -532,9 +539,13 @@ fn a_hosts_close_is_final_once_all_is_received() {
         assert_eq!(guest.recv(), Ok(i));
     }
     everything_is_closed(&mut guest);
-    // The name is free for a new one.
-    let other = actor::host(domain.name(), "c");
+    // The name is free for a new one, and whoever opens it has that one.
+    let mut other = actor::host(domain.name(), "c");
     assert_eq!(guest.peer(), PeerState::Closed);
+    let mut newcomer = actor::guest(domain.name(), "c");
+    assert_eq!(other.ask("send 7"), "Ok(())");
+    assert_eq!(newcomer.ask("recv"), "Ok(7)");
+    newcomer.finish();
     other.finish();
 }
 

@@ -399,7 +399,9 @@ fn a_pid_that_is_used_again_at_once_is_another_process() {
 }
 
 /// Locks that know their owner by its pid alone take such processes for each other, or a living one
-/// for dead.
+/// for dead: https://github.com/eclipse-iceoryx/iceoryx2/issues/1518,
+/// https://github.com/eclipse-iceoryx/iceoryx2/issues/1660 and
+/// https://github.com/wingfoil-io/wingfoil/pull/313 are about containers in which that was so.
 #[test]
 fn equal_pids_in_two_namespaces_are_two_processes() {
     judge("namespaces", "namespaces", &["--mount"]);

@@ -54,6 +54,7 @@ fn be_main(domain: &str) {
     runtime.shutdown().unwrap();
 }
 
+/// In https://github.com/eProsima/Fast-DDS/issues/2790 it fills `/dev/shm`.
 #[test]
 fn all_that_the_dead_left_goes_and_nothing_else() {
     let domain = Domain::new("removal");

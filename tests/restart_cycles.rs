@@ -2,7 +2,9 @@
 //! acknowledged is lost or comes again but the one message in work at each kill (and where a child
 //! asks for that, none is lost, and those that come again say so); the order holds; each generation
 //! is higher than the last; and after hundreds of crashes main has no more descriptors, mappings,
-//! threads, memory, files and roster slots than after a few.
+//! threads, memory, files and roster slots than after a few. What crashes leave behind stops a later
+//! start in <https://github.com/eclipse-iceoryx/iceoryx2/issues/1584>, and the dead keep their memory
+//! in <https://github.com/eclipse-zenoh/zenoh/issues/2787>.
 //!
 //! `RINGLANE_SEED` has the kills come at the same moments again, as far as the machine lets them.
 

@@ -933,8 +933,10 @@ fn a_child_does_not_wait_for_ever(case: &Case) {
     holder.kill();
 }
 
+/// The kernel's parent-death signal comes when the *thread* that spawned a child ends: in
+/// https://github.com/nekename/OpenDeck/issues/329 that kills all plugins, and
+/// https://github.com/golang/go/issues/27505 is the trap itself.
 fn main_may_start_in_a_thread_that_ends(case: &Case) {
-    // The kernel's parent-death signal comes when the *thread* that spawned a child ends.
     let rounds = scale(1, 200);
     let mut random = Random::printed();
     for round in 0..rounds {

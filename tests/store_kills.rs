@@ -501,7 +501,10 @@ fn who_is_killed_while_it_waits_for_the_lock_takes_nothing_along() {
 }
 
 /// In https://github.com/python/cpython/issues/96062 they wait for ever, in
-/// https://github.com/OpenHFT/Chronicle-Map/issues/79 until the lock is reset by hand.
+/// https://github.com/OpenHFT/Chronicle-Map/issues/79 until the lock is reset by hand. The same:
+/// https://github.com/boostorg/interprocess/issues/65,
+/// https://github.com/python/cpython/issues/87971,
+/// https://github.com/OpenHFT/Chronicle-Map/issues/95.
 #[test]
 fn a_holder_that_is_killed_is_followed_by_all_who_wait() {
     let domain = Domain::new("holder");

@@ -39,6 +39,7 @@ fn heard(store: &Store, key: &str) -> (Watcher, Receiver<Told>) {
     (watcher.unwrap(), heard)
 }
 
+/// What https://github.com/ronny-rentner/UltraDict/issues/32 asks for.
 #[test]
 fn a_change_in_another_process_is_told() {
     let domain = Domain::new("told");

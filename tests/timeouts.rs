@@ -79,6 +79,7 @@ fn wait_in_vain(domain: &str, name: &str, wait: Wait, timeouts: &[Duration], whi
     }
 }
 
+/// Nor does one last for ever, as in https://github.com/eclipse-iceoryx/iceoryx2/issues/695.
 #[test]
 fn ten_thousand_waits_and_none_is_early() {
     let domain = Domain::new("early");
