@@ -7,9 +7,13 @@
 mod common;
 
 use common::stores::{self, fill, version_of};
-use common::{Domain, Process, Random, Shared, Times, Word, play, say, scale, tally, until};
+use common::{
+    Domain, Process, Random, Shared, Times, Word, be_killed_in, play, say, scale, tally, until,
+};
 use ringlane::Store;
+use ringlane::inspect::SnapshotOptions;
 use rustix::process::Signal;
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -19,7 +23,7 @@ use std::time::{Duration, Instant};
 fn process() {
     play(|role, arguments| match role {
         "store actor" => stores::act(arguments),
-        "writer" => Killed::of(arguments).write(arguments[2].parse().unwrap()),
+        "writer" => write_until_killed(arguments),
         "reader" => Killed::of(arguments).read(arguments[2]),
         "watcher" => watch(arguments[0]),
         other => panic!("{other:?}"),
@@ -52,11 +56,42 @@ const ADDED: usize = 2;
 const GROWN: usize = 3;
 /// how many calls were acknowledged,
 const ACKNOWLEDGED: usize = 4;
+/// what it is at,
+const AT: usize = 5;
+/// how often it will have added when it is done with what it began,
+const ADDING: usize = 6;
 /// what its keys hold,
 const DONE: usize = 8;
 /// and what they may hold soon.
 const PENDING: usize = DONE + KEYS;
 const OF_WRITER: usize = PENDING + KEYS;
+
+/// What a writer is at: nothing yet; opening the store; finding out what its predecessor did; on its
+/// own; or in a call that changes the store.
+const STARTING: u64 = 0;
+const OPENING: u64 = 1;
+const SETTLING: u64 = 2;
+const OUTSIDE: u64 = 3;
+const IN_CALL: u64 = 4;
+
+/// Instead of the microseconds that a writer lives: until somebody else kills it.
+const FOR_LONG: &str = "long";
+
+/// Where a word of a writer stands.
+fn place(writer: usize, at: usize) -> usize {
+    EACH + writer * OF_WRITER + at
+}
+
+/// Writes for ever, or is killed so many microseconds after it began to open the store.
+fn write_until_killed(arguments: &[&str]) {
+    let (me, life) = (arguments[2].parse().unwrap(), arguments[3]);
+    let shared = Shared::open(arguments[1]);
+    if life != FOR_LONG {
+        be_killed_in(Duration::from_micros(life.parse().unwrap()));
+    }
+    shared.word(place(me, AT)).store(OPENING, Release);
+    Killed::of(arguments).write(me);
+}
 
 struct Killed {
     store: Store,
@@ -99,7 +134,7 @@ impl Killed {
     }
 
     fn word(&self, writer: usize, at: usize) -> &Word {
-        self.shared.word(EACH + writer * OF_WRITER + at)
+        self.shared.word(place(writer, at))
     }
 
     fn stopped(&self) -> bool {
@@ -148,9 +183,23 @@ impl Killed {
         }
     }
 
+    fn is_at(&self, me: usize, what: u64) {
+        self.word(me, AT).store(what, Release);
+    }
+
+    /// Makes a call, and notes that it is in one.
+    fn call<T>(&self, me: usize, call: impl FnOnce(&Store) -> T) -> T {
+        self.is_at(me, IN_CALL);
+        let outcome = call(&self.store);
+        self.is_at(me, OUTSIDE);
+        outcome
+    }
+
     fn write(&self, me: usize) {
         let mut random = Random::of(self.word(me, BEGUN).load(Acquire) << 2 | me as u64);
+        self.is_at(me, SETTLING);
         self.settle(me);
+        self.is_at(me, OUTSIDE);
         self.word(me, READY).fetch_add(1, Release);
         // Made before, so that most of the time is spent in the store.
         let names: Vec<_> = (0..KEYS).map(|key| Killed::name(me, key)).collect();
@@ -171,24 +220,27 @@ impl Killed {
                 0..6 => {
                     let state = begin(key, operation << 1 | 1);
                     fill(&mut value, id, operation, len_of(operation));
-                    self.store.set::<[u8]>(name, &value).unwrap();
+                    let set = self.call(me, |store| store.set::<[u8]>(name, &value));
+                    set.unwrap();
                     end(key, state);
                 }
                 6 | 7 if key >= LASTING => {
                     let state = begin(key, operation << 1);
                     let was = self.word(me, DONE + key).load(Relaxed) & 1 == 1;
-                    assert_eq!(self.store.delete(name).unwrap(), was);
+                    let deleted = self.call(me, |store| store.delete(name));
+                    assert_eq!(deleted.unwrap(), was);
                     end(key, state);
                 }
                 6..9 => {
                     let done = self.word(me, DONE + key).load(Relaxed);
                     let state = begin(key, operation << 1 | 1);
-                    let changed = self.store.update::<[u8]>(name, |old| {
+                    let change = |old: Option<Vec<u8>>| {
                         let old = old.map_or(0, |old| state_of(&old, me, key));
                         assert_eq!(old, if done & 1 == 1 { done } else { 0 });
                         fill(&mut value, id, operation, len_of(operation));
                         Some(value.clone())
-                    });
+                    };
+                    let changed = self.call(me, |store| store.update::<[u8]>(name, change));
                     changed.unwrap();
                     end(key, state);
                 }
@@ -201,18 +253,23 @@ impl Killed {
                         fill(&mut value, id_of(me, *key), operation, 30);
                         (&names[*key], value)
                     });
-                    assert_eq!(self.store.extend::<[u8], _, _>(values).unwrap(), 20);
+                    let set = self.call(me, |store| store.extend::<[u8], _, _>(values));
+                    assert_eq!(set.unwrap(), 20);
                     keys.iter().for_each(|key| end(*key, operation << 1 | 1));
                 }
                 11..14 => {
                     let i = random.below(COUNTERS as u64) as usize;
-                    self.store.fetch_add(&counters[i], 1).unwrap();
-                    self.word(me, ADDED).fetch_add(1, Release);
+                    let added = self.word(me, ADDED).load(Relaxed) + 1;
+                    self.word(me, ADDING).store(added, Release);
+                    let add = self.call(me, |store| store.fetch_add(&counters[i], 1));
+                    add.unwrap();
+                    self.word(me, ADDED).store(added, Release);
                 }
                 _ if new < NEW => {
                     new += 1;
                     let n = self.word(me, GROWN).load(Relaxed);
-                    self.store.set(grown(me, n), &n).unwrap();
+                    let set = self.call(me, |store| store.set(grown(me, n), &n));
+                    set.unwrap();
                     self.word(me, GROWN).store(n + 1, Release);
                 }
                 _ => {}
@@ -261,8 +318,8 @@ impl Killed {
         self.shared.word(CONTENDED).fetch_add(contended, AcqRel);
     }
 
-    /// Looks at all there is, when nobody writes any more.
-    fn look_at_all(&self, kills: u64) {
+    /// Looks at all there is, when nobody writes any more. So many additions were cut off.
+    fn look_at_all(&self, cut_off: u64) {
         self.store.verify().unwrap();
         let mut count = 1;
         for writer in 0..WRITERS {
@@ -288,8 +345,8 @@ impl Killed {
             count += usize::from(value.is_some());
         }
         assert!(
-            (added..=added + kills as i64).contains(&counted),
-            "{counted} counted, {added} acknowledged, {kills} kills"
+            (added..=added + cut_off as i64).contains(&counted),
+            "{counted} counted, {added} acknowledged, {cut_off} cut off"
         );
         assert_eq!(self.store.len(), count);
         assert_eq!(self.store.keys().count(), count);
@@ -326,6 +383,63 @@ impl Victim {
     }
 }
 
+/// Whether a writer had the lock when it was killed.
+#[derive(Clone, Copy)]
+enum Lock {
+    Had,
+    HadNot,
+    Unknown,
+}
+
+impl Killed {
+    /// Stops a writer, and looks whether it has the lock. What it dies in then is known.
+    fn stop(&self, domain: &str, victim: &Victim) -> Lock {
+        victim.process.stop();
+        let picture = SnapshotOptions::new().domain(domain).max_entries(0).take();
+        let store = &picture.unwrap().domains[0].stores[0];
+        let holder = store.holder.as_ref().and_then(|holder| holder.pid);
+        match holder == Some(victim.process.pid()) {
+            true => Lock::Had,
+            false => Lock::HadNot,
+        }
+    }
+}
+
+/// What writers were at when they were killed.
+#[derive(Default)]
+struct KilledWriters {
+    kills: BTreeMap<(&'static str, &'static str), u64>,
+    /// Additions that were begun and never acknowledged.
+    additions: u64,
+}
+
+impl KilledWriters {
+    /// Counts a writer that is dead, so what it said last is what it was at.
+    fn count(&mut self, test: &Killed, writer: usize, lock: Lock) {
+        let added = test.word(writer, ADDED).load(Acquire);
+        let adding = test.word(writer, ADDING).swap(added, AcqRel);
+        self.additions += u64::from(adding > added);
+        let what = match (test.word(writer, AT).swap(STARTING, AcqRel), lock) {
+            // It had nothing to do with the store yet.
+            (STARTING, _) => return,
+            (OPENING, _) => ("double", "as it opened the store"),
+            (SETTLING, _) => ("double", "as it took up what its predecessor left"),
+            (IN_CALL, Lock::Had) => ("kill-store", "with the lock in its hands"),
+            (IN_CALL, Lock::HadNot) => ("kill-store", "in a call, without the lock"),
+            (IN_CALL, Lock::Unknown) => ("kill-store", "in a call"),
+            (_, Lock::Had) => panic!("it had the lock outside of a call"),
+            _ => ("kill-store", "between two calls"),
+        };
+        *self.kills.entry(what).or_default() += 1;
+    }
+
+    fn tally(&self) {
+        for ((fault, what), count) in &self.kills {
+            tally(fault, &format!("kills of a writer {what}"), *count);
+        }
+    }
+}
+
 /// Kills a process, which must not have ended by itself.
 #[track_caller]
 fn kill(process: &mut Process) {
@@ -347,15 +461,16 @@ fn kill_writers(wanted: u64) {
     let store = stores::options(domain.name()).create("s").unwrap();
     let shared = Shared::new(&domain, EACH + WRITERS * OF_WRITER);
     let arguments = [domain.name().to_string(), shared.path().to_string()];
-    let start = |role: &'static str, last: String| {
+    let start = |role: &'static str, which: String, life: &str| {
         let [domain, shared] = arguments.clone();
-        move || Process::start(role, &[&domain, &shared, &last])
+        let life = life.to_string();
+        move || Process::start(role, &[&domain, &shared, &which, &life])
     };
     let mut writers: Vec<_> = (0..WRITERS)
-        .map(|i| Victim::new(start("writer", i.to_string())))
+        .map(|i| Victim::new(start("writer", i.to_string(), FOR_LONG)))
         .collect();
     let mut readers: Vec<_> = ["writable", "read only"]
-        .map(|access| Victim::new(start("reader", access.to_string())))
+        .map(|access| Victim::new(start("reader", access.to_string(), FOR_LONG)))
         .into();
     let test = Killed {
         store,
@@ -363,18 +478,17 @@ fn kill_writers(wanted: u64) {
     };
     let mut random = Random::printed();
     let begin = Instant::now();
-    let (mut kills, mut early, mut reader_kills, mut stops, mut next_look) = (0, 0, 0, 0, 50);
+    let (mut kills, mut reader_kills, mut stops, mut next_look) = (0, 0, 0, 50);
+    let mut killed = KilledWriters::default();
+    // From then on each writer follows one that was killed.
+    until(|| (0..WRITERS).all(|i| test.word(i, READY).load(Acquire) > 0));
     while kills < wanted {
         let first = random.below(WRITERS as u64) as usize;
         let is_ready = |i: &usize| test.word(*i, READY).load(Acquire) > writers[*i].ready;
         let all = || (0..WRITERS).map(|i| (first + i) % WRITERS);
         let chosen = match random.below(20) {
-            // Anywhere between its start and its first operation.
-            0 => {
-                std::thread::sleep(random.micros(4000));
-                early += u64::from(!is_ready(&first));
-                first
-            }
+            // Whatever it is at.
+            0 => first,
             1 => {
                 let reader = &mut readers[random.below(2) as usize];
                 reader.kill();
@@ -397,10 +511,25 @@ fn kill_writers(wanted: u64) {
             }
         };
         let victim = &mut writers[chosen];
+        let has_lock = match random.below(2) {
+            0 => Lock::Unknown,
+            _ => test.stop(domain.name(), victim),
+        };
         victim.kill();
+        killed.count(&test, chosen, has_lock);
+        kills += 1;
+        // Some successors get no further than to what it left.
+        while random.below(4) == 0 {
+            // Who has to wait for the lock waits for 10 ms.
+            let most = if random.below(4) == 0 { 15_000 } else { 600 };
+            let life = (1 + random.below(most)).to_string();
+            let mut doomed = start("writer", chosen.to_string(), &life)();
+            let status = doomed.wait();
+            assert_eq!(status.signal(), Some(9), "it ended before: {status}");
+            killed.count(&test, chosen, Lock::Unknown);
+        }
         victim.ready = test.word(chosen, READY).load(Acquire);
         victim.start();
-        kills += 1;
         if kills >= next_look {
             next_look += 50;
             test.store.verify().unwrap();
@@ -410,14 +539,15 @@ fn kill_writers(wanted: u64) {
     for victim in writers.into_iter().chain(readers) {
         victim.process.finish();
     }
-    test.look_at_all(kills);
+    test.look_at_all(killed.additions);
     let stats = test.store.stats();
     let acknowledged = (0..WRITERS).map(|i| test.word(i, ACKNOWLEDGED).load(Acquire));
     let acknowledged: u64 = acknowledged.sum();
     eprintln!(
-        "{kills} kills ({early} early) and {stops} stops in {:?}: {acknowledged} calls, {} reads \
+        "{kills} kills and {stops} stops in {:?}: {acknowledged} calls, {} additions cut off, {} reads \
          ({} contended, {} with the lock), {} recoveries, {} splits, {} keys",
         begin.elapsed(),
+        killed.additions,
         shared.word(READS).load(Acquire),
         shared.word(CONTENDED).load(Acquire),
         stats.locked_reads,
@@ -426,13 +556,7 @@ fn kill_writers(wanted: u64) {
         stats.keys,
     );
     assert!(acknowledged > kills, "the writers did not get to write");
-    tally("kill-store", "kills of a writer at work", kills - early);
-    // Each follows one that was killed, perhaps with a change half done.
-    tally(
-        "double",
-        "kills of a writer of the store before it was ready",
-        early,
-    );
+    killed.tally();
     tally("kill-store", "kills of a reader", reader_kills);
     let what = "changes that a killed writer left half done, and another finished";
     tally("kill-store", what, stats.recoveries);
