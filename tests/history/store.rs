@@ -363,6 +363,9 @@ fn a_store_whose_writers_are_killed_is_linearizable() {
             calls.len() as u64,
         );
         tally("history", "kills of its callers", history.kills);
+        tally("history", "calls that a kill cut off", killed as u64);
+        let what = "changes that a killed caller left half done, and another finished";
+        tally("history", what, history.recoveries);
         tally("history", "falsified histories, each rejected", rejected);
     }
 }
