@@ -130,7 +130,6 @@ struct CompileFail;
 mod common {
     #[cfg(not(loom))]
     pub mod cases;
-    #[cfg(any(not(loom), shuttle))]
     pub mod random;
     pub mod tally;
 }

@@ -187,9 +187,12 @@ pub(crate) fn restore(word: &AtomicU64, claimed: Claimed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::random::config;
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(config(256))]
+
         #[test]
         fn every_word_is_a_role_and_valid_roles_round_trip(word: u64) {
             let role = Role::from_word(word);

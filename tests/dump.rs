@@ -5,11 +5,14 @@
 //! the library, so that the two check each other.
 #![cfg(feature = "serde")]
 
+mod common;
 #[path = "../examples/dump/main.rs"]
 #[allow(dead_code)]
 mod dump;
 
+use common::config;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use ringlane::inspect::{
     ChannelInfo, ChildState, DirectionInfo, DomainInfo, EndState, ModeInUse, SnapshotOptions,
     snapshot_domain,
@@ -679,11 +682,7 @@ fn processor_time() -> Duration {
 fn damaged_files_are_survived() {
     let (domain, _token, dead) = domain_by_hand();
     let some = || prop::collection::vec(damage(), 0..6);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: scale(),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let mut runner = TestRunner::new(config(scale() as usize));
     let outcome = runner.run(
         &(some(), some(), some()),
         |(in_roster, in_channel, in_runtime)| {

@@ -390,7 +390,7 @@ fn killed_in_a_handler(case: &Case) {
 
 fn stopping_loses_nothing(case: &Case) {
     let (host, guest) = pair::<u64>(case);
-    let mut random = Random::of(now_ms());
+    let mut random = Random::printed();
     let rounds = scale(200, 2_000);
     let done = Arc::new(AtomicBool::new(false));
     let theirs = done.clone();

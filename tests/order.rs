@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Domain, Process, Random, Slow, hear, play, say, scale, tally, until};
+use common::{Domain, Process, Random, Slow, config, hear, play, say, scale, tally, until};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{
     Channel, Error, Message, Owned, Plain, Receiver, SendError, Sender, TryRecvError, TrySendError,
@@ -298,11 +298,7 @@ fn follow<T: Message + ?Sized>(
     Owned<T>: Clone + PartialEq + Debug + 'static,
 {
     let domain = Domain::new(name);
-    let mut runner = TestRunner::new(Config {
-        cases: scale(200, 1_000) as u32,
-        failure_persistence: None,
-        ..Config::default()
-    });
+    let mut runner = TestRunner::new(config(scale(200, 1_000)));
     // Steps of both directions; before them, so much traffic that they begin anywhere in the ring.
     let steps = proptest::collection::vec((any::<bool>(), step(value.clone())), 1..250);
     let before = proptest::collection::vec(value, 1..4);
@@ -819,11 +815,7 @@ fn too_large_comes_back_with_nothing_written() {
 fn a_loan_is_the_bytes_that_were_put() {
     let domain = Domain::new("loan");
     let (mut host, mut guest) = pair::<[u8]>(&domain, "c");
-    let mut runner = TestRunner::new(Config {
-        cases: scale(2_000, 10_000) as u32,
-        failure_persistence: None,
-        ..Config::default()
-    });
+    let mut runner = TestRunner::new(config(scale(2_000, 10_000)));
     let puts = proptest::collection::vec((0.0..1.0f64, size(), any::<u64>()), 0..6);
     let all = (size(), 0.0..1.0f64, puts, size());
     // All cases share the channel, so that they begin anywhere in the ring.

@@ -4,9 +4,9 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, Random, play, scale, tally};
+use common::{Domain, Random, config, play, scale, tally};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 use ringlane::{
     Channel, Error, PeerState, RecvError, Result, SendError, TryRecvError, TrySendError,
 };
@@ -226,14 +226,6 @@ fn fine_to_attach(outcome: Result<Channel<[u8]>>) -> Option<Channel<[u8]>> {
     }
 }
 
-fn runner(cases: usize) -> TestRunner {
-    TestRunner::new(Config {
-        cases: cases as u32,
-        failure_persistence: None,
-        ..Config::default()
-    })
-}
-
 /// A channel as it lies there after both of its processes were killed.
 fn crash(file: &Path, host: Channel<[u8]>, guest: Channel<[u8]>) {
     let bytes = fs::read(file).unwrap();
@@ -260,7 +252,7 @@ fn scribbled_channels_give_typed_errors() {
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
     let all = (messages, before, acts, any::<[bool; 3]>());
     let cases = scale(3_000, 60_000);
-    let outcome = runner(cases).run(&all, |(messages, before, acts, how)| {
+    let outcome = TestRunner::new(config(cases)).run(&all, |(messages, before, acts, how)| {
         let [crashed, guest_first, keep] = how;
         let options = || {
             let options = domain.of::<[u8]>().capacity(RING as usize);
@@ -418,7 +410,7 @@ fn scribbled_rosters_give_typed_errors() {
     let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
     let all = (patches.clone(), patches, any::<bool>());
     let cases = scale(2_000, 10_000);
-    let outcome = runner(cases).run(&all, |(before, during, keep)| {
+    let outcome = TestRunner::new(config(cases)).run(&all, |(before, during, keep)| {
         let _ = fs::remove_dir_all(domain.path());
         fs::create_dir(domain.path()).unwrap();
         fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();

@@ -8,9 +8,7 @@ mod runtime_common;
 use ringlane::{Channel, Child, ChildResult, ChildSpec, Error, RecvError, Restart, Runtime};
 use runtime_common::common::{Random, scale, tally};
 use runtime_common::puppet::{ask, ignore_sigterm, line, puppet, up};
-use runtime_common::{
-    BY_WORD, Case, children, is_alive, now_ms, say, signal, state, until, wait_to_go_on,
-};
+use runtime_common::{BY_WORD, Case, children, is_alive, say, signal, state, until, wait_to_go_on};
 use rustix::process::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -294,7 +292,7 @@ impl Exits {
 /// leaves an orphan.
 fn a_stop_wins_over_a_restart(case: &Case) {
     let rounds = scale(300, 2_000);
-    let mut random = random_of(case);
+    let mut random = random_of_main();
     let exits = Exits::default();
     let theirs = exits.clone();
     let runtime = Runtime::builder(&case.domain)
@@ -355,17 +353,16 @@ fn a_stop_wins_over_a_restart(case: &Case) {
     tally("race", "stops that raced a restart or a crash", raced);
 }
 
-fn random_of(case: &Case) -> Random {
-    // Only main draws, and its children print nothing.
-    let seed = std::env::var("RINGLANE_SEED").map_or(now_ms(), |seed| seed.parse().unwrap());
-    if std::env::var_os("RINGLANE_CHILD").is_none() {
-        println!("# RINGLANE_SEED={seed} for {}", case.name);
+/// Only main draws, though its children come by here.
+fn random_of_main() -> Random {
+    match std::env::var_os("RINGLANE_CHILD") {
+        Some(_) => Random::of(0),
+        None => Random::printed(),
     }
-    Random::of(seed)
 }
 
 fn a_shutdown_wins_over_a_restart(case: &Case) {
-    let mut random = random_of(case);
+    let mut random = random_of_main();
     let rounds = scale(40, 300);
     let mut raced = 0;
     for round in 0..rounds {
@@ -453,7 +450,7 @@ fn every_stop_returns(case: &Case) {
         .spec(ChildSpec::command("a", sleep_1000()).capacity(4096))
         .start()
         .unwrap();
-    let seed = random_of(case).next();
+    let seed = random_of_main().next();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..2 {
@@ -1003,7 +1000,7 @@ fn a_main_killed_at_any_moment_is_followed(case: &Case) {
             runtime.shutdown().unwrap();
         }
     }
-    let mut random = random_of(case);
+    let mut random = random_of_main();
     let rounds = scale(60, 300);
     for round in 0..rounds {
         if std::env::var_os("RINGLANE_CHILD").is_none() {

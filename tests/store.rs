@@ -5,20 +5,15 @@ mod common;
 mod store_twin;
 
 use common::stores::options;
-use common::{Domain, Random, Word, scale};
-use proptest::test_runner::{Config, TestRunner};
+use common::{Domain, Random, Word, config, scale};
+use proptest::test_runner::TestRunner;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use store_twin::{Twin, key, op};
 
 fn twins(test: &str, keys: usize, cases: usize, ops: usize) {
     let domain = Domain::new(test);
     let some = proptest::collection::vec((0..keys, 0..6usize, op(keys)), 1..ops);
-    let config = Config {
-        cases: cases as u32,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let outcome = TestRunner::new(config).run(&some, |ops| {
+    let outcome = TestRunner::new(config(cases)).run(&some, |ops| {
         let mut twin = Twin::of(&domain);
         for (i, by, op) in &ops {
             twin.take(op, &key(*i), *by);

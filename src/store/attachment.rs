@@ -470,15 +470,21 @@ fn join_of(place: &Place, file: &str) -> Result<Arc<Roster>> {
     not_found(file.to_string())
 }
 
+/// What keys are hashed with: where they lie is nobody's choice but, in a test, its own.
+fn hash_seed() -> std::io::Result<u64> {
+    #[cfg(test)]
+    if let Some(seed) = super::tests::hash_seed() {
+        return Ok(seed);
+    }
+    sys::random_nonzero()
+}
+
 /// Makes the file; `false` if another has its name.
 fn make(plan: &Plan, roster: &Roster, name: &str) -> Result<bool> {
     let directory = roster.directory();
     let file = format!("{name}{STORE}");
     let io = |e: std::io::Error| Error::of_call("getrandom", directory.file(&file), e);
-    let seeds = [
-        sys::random_nonzero().map_err(io)?,
-        sys::random_nonzero().map_err(io)?,
-    ];
+    let seeds = [hash_seed().map_err(io)?, hash_seed().map_err(io)?];
     let buckets = plan.capacity.saturating_mul(2) / 9 + 1;
     let buckets = buckets.clamp(1 << FIRST_BITS, 1 << MOST_BITS);
     // The buckets lie at the start of the heap, piece by piece.

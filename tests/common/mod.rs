@@ -15,7 +15,7 @@ pub mod times;
 #[cfg(target_arch = "x86_64")]
 pub mod trace;
 
-pub use random::Random;
+pub use random::{Random, config};
 pub use tally::{scale, skip, tally};
 pub use times::{Times, now};
 

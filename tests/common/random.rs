@@ -1,6 +1,8 @@
 //! Random numbers that can be had again. The library's own tests use this file too.
 #![allow(dead_code)]
 
+use proptest::test_runner::{Config, RngSeed};
+use std::cell::RefCell;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,7 +25,9 @@ impl Random {
                 now.as_nanos() as u64
             }
         };
-        eprintln!("RINGLANE_SEED={seed} at commit {}", commit());
+        let line = format!("RINGLANE_SEED={seed} at commit {}", commit());
+        eprintln!("{line}");
+        PRINTED.set(line);
         Random(seed)
     }
 
@@ -41,6 +45,25 @@ impl Random {
 
     pub fn micros(&mut self, end: u64) -> Duration {
         Duration::from_micros(self.below(end))
+    }
+}
+
+thread_local! {
+    static PRINTED: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What [`Random::printed`] printed last in this thread, for those whose last words are not captured.
+pub fn printed() -> String {
+    PRINTED.with_borrow(String::clone)
+}
+
+/// So many cases of proptest, seeded and printed as [`Random::printed`].
+pub fn config(cases: usize) -> Config {
+    Config {
+        cases: cases as u32,
+        rng_seed: RngSeed::Fixed(Random::printed().next()),
+        failure_persistence: None,
+        ..Config::default()
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::common::random::config;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -26,6 +27,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
+    #![proptest_config(config(256))]
+
     #[test]
     fn behaves_as_a_queue(acts in acts()) {
         let ring = heap_ring(1024);
@@ -161,6 +164,8 @@ fn nothing_is_usual_at_first() {
 }
 
 proptest! {
+    #![proptest_config(config(256))]
+
     /// No content of header and words makes either side panic, hang or leave the ring; nor do
     /// words that change under them.
     #[test]

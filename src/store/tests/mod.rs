@@ -10,31 +10,47 @@ mod scenes;
 mod scribbles;
 
 use super::{Store, StoreOptions};
+use crate::common::random::Random;
 use crate::common::tally::scale;
 use crate::domain::{STORE, base};
 use crate::layout::DOOR;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+thread_local! {
+    /// What the keys of stores that this thread makes are hashed with, so that they lie where they
+    /// lay when a test is repeated by its seed.
+    static SEEDS: RefCell<Option<Random>> = const { RefCell::new(None) };
+}
+
+pub(super) fn hash_seed() -> Option<u64> {
+    SEEDS.with_borrow_mut(|seeds| seeds.as_mut().map(|seeds| seeds.next() | 1))
+}
+
 /// A domain of one test, in which files are put as they are to be found; gone afterwards.
 struct Yard {
     domain: String,
     keeper: Store,
     made: Cell<u32>,
+    /// Where the test's own draws begin.
+    random: Random,
     _watchdog: mpsc::Sender<()>,
 }
 
 impl Yard {
     fn new(test: &str) -> Yard {
         let domain = format!("test-{test}-{}", std::process::id());
+        let mut random = Random::printed();
+        SEEDS.set(Some(Random::of(random.next())));
         Yard {
             keeper: options(&domain).create("keeper").unwrap(),
             domain,
             made: Cell::new(0),
+            random,
             _watchdog: watchdog(test),
         }
     }

@@ -268,8 +268,8 @@ fn all(store: &Store, random: &mut Random) -> bool {
 fn mutated_stores_give_values_or_typed_errors() {
     // So many cases go on with what the ones before them left.
     const CASES_OF_AN_IMAGE: usize = 16;
-    let mut random = Random::printed();
     let yard = Yard::new("store-mutated");
+    let mut random = yard.random.clone();
     let mut bytes = yard.image(small);
     // One that cannot grow, so that the file stays as it is.
     let reach = core::mem::offset_of!(Prologue, reach);

@@ -110,7 +110,7 @@ fn act(store: &Store, random: &mut Random) -> bool {
 fn a_store_that_was_scribbled_over_gives_typed_errors() {
     let yard = Yard::new("store-scribbled");
     let image = yard.image(sound);
-    let mut random = Random::printed();
+    let mut random = yard.random.clone();
     let cases = scale(800, 40_000);
     for case in 0..cases {
         let (before, during) = (random.below(4), random.below(4));
@@ -160,7 +160,7 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
 fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let yard = Yard::new("store-scribbling");
     let image = yard.image(sound);
-    let mut random = Random::printed();
+    let mut random = yard.random.clone();
     let rounds = scale(80, 1_500);
     for _ in 0..rounds {
         let name = yard.put(&image);
