@@ -6,6 +6,7 @@ mod cases;
 mod common;
 
 use cases::{Keeper, attach, differential, drain, store_ops};
+use common::cases::Cases;
 use common::tally;
 use std::path::Path;
 
@@ -20,12 +21,14 @@ fn what_fuzzers_found_is_right_data_or_a_typed_error() {
         ("store_ops", store_ops),
         ("differential", differential),
     ];
+    let replayed = Cases::new("what fuzzers found");
     for (target, run) in targets {
         let mut count = 0;
         for case in std::fs::read_dir(corpus.join(target)).unwrap() {
             let case = case.unwrap().path();
             println!("{}", case.display());
-            run(&std::fs::read(case).unwrap());
+            let case = std::fs::read(case).unwrap();
+            replayed.play(|| run(&case));
             count += 1;
         }
         assert!(count > 0, "nothing is kept of {target}");

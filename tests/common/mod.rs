@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod actor;
+pub mod cases;
 pub mod random;
 pub mod seccomp;
 pub mod seen;
