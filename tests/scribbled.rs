@@ -4,15 +4,18 @@
 mod common;
 
 use common::actor::{self, act};
+use common::cases::{Cases, in_time};
 use common::{Domain, Random, config, play, scale, tally};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use ringlane::{
     Channel, Error, PeerState, RecvError, Result, SendError, TryRecvError, TrySendError,
 };
+use std::cell::Cell;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 #[test]
@@ -36,7 +39,8 @@ enum How {
 }
 
 impl Patch {
-    fn apply(&self, file: &File) {
+    /// Makes it, and says whether the word is another now.
+    fn apply(&self, file: &File) -> bool {
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, self.at).unwrap();
         let old = u64::from_ne_bytes(bytes);
@@ -46,7 +50,15 @@ impl Patch {
             How::Add(value) => old.wrapping_add(value),
         };
         file.write_all_at(&new.to_ne_bytes(), self.at).unwrap();
+        new != old
     }
+}
+
+/// Makes them all, and says whether any word is another now.
+fn apply_all(patches: &[Patch], file: &File) -> bool {
+    patches
+        .iter()
+        .fold(false, |any, patch| any | patch.apply(file))
 }
 
 fn how() -> impl Strategy<Value = How> + Clone {
@@ -162,7 +174,8 @@ fn fine_to_receive<V: std::fmt::Debug>(outcome: std::result::Result<V, TryRecvEr
     }
 }
 
-fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) {
+/// Gives whether it patched a word.
+fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) -> bool {
     let moment = Duration::from_micros(50);
     match act {
         Act::TrySend(len) => fine_to_send(end.try_send(vec![7; *len])),
@@ -205,8 +218,9 @@ fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) {
             let stats = end.stats();
             assert!(stats.used <= stats.capacity);
         }
-        Act::Patch(patch) => patch.apply(file),
+        Act::Patch(patch) => return patch.apply(file),
     }
+    false
 }
 
 fn fine_to_attach(outcome: Result<Channel<[u8]>>) -> Option<Channel<[u8]>> {
@@ -237,7 +251,7 @@ fn crash(file: &Path, host: Channel<[u8]>, guest: Channel<[u8]>) {
     // Both roles are held at a generation of our slot that is not ours.
     for role in [32, 40] {
         let how = How::Flip(32);
-        Patch { at: role, how }.apply(&file);
+        assert!(Patch { at: role, how }.apply(&file));
     }
 }
 
@@ -251,8 +265,10 @@ fn scribbled_channels_give_typed_errors() {
     let before = proptest::collection::vec(patch_of_channel(), 0..5);
     let acts = proptest::collection::vec((any::<bool>(), an_act()), 0..60);
     let all = (messages, before, acts, any::<[bool; 3]>());
-    let cases = scale(3_000, 60_000);
-    let outcome = TestRunner::new(config(cases)).run(&all, |(messages, before, acts, how)| {
+    let patched = Cell::new(0);
+    let mut runner = TestRunner::new(config(scale(3_000, 62_000)));
+    let cases = Cases::new("scribbled channels");
+    let case = |(messages, before, acts, how): (Vec<_>, Vec<Patch>, Vec<_>, [bool; 3])| {
         let [crashed, guest_first, keep] = how;
         let options = || {
             let options = domain.of::<[u8]>().capacity(RING as usize);
@@ -267,10 +283,11 @@ fn scribbled_channels_give_typed_errors() {
         }
         let open_file = || File::options().read(true).write(true).open(&file).unwrap();
         let mut opened = open_file();
+        let mut is_patched = false;
         let mut ends = if crashed {
             crash(&file, host, guest);
             opened = open_file();
-            before.iter().for_each(|patch| patch.apply(&opened));
+            is_patched |= apply_all(&before, &opened);
             // Those who come now find it so.
             let create = || fine_to_attach(options().create("c"));
             let open = || fine_to_attach(options().open("c"));
@@ -281,20 +298,24 @@ fn scribbled_channels_give_typed_errors() {
                 [create(), open()]
             }
         } else {
-            before.iter().for_each(|patch| patch.apply(&opened));
+            is_patched |= apply_all(&before, &opened);
             [Some(host), Some(guest)]
         };
         for (end, act) in acts {
             if let Some(end) = &mut ends[usize::from(end)] {
-                do_act(&act, end, &opened);
+                is_patched |= do_act(&act, end, &opened);
             }
         }
         drop(ends);
         let _ = fs::remove_file(&file);
+        patched.set(patched.get() + u64::from(is_patched));
+    };
+    let outcome = runner.run(&all, |drawn| {
+        cases.play(|| case(drawn));
         Ok(())
     });
     outcome.unwrap_or_else(|e| panic!("{e}"));
-    tally("corrupt", "channel files patched", cases as u64);
+    tally("corrupt", "channel files patched", patched.get());
 }
 
 /// Records that were taken back, all around the ring: there is always one more to pass over.
@@ -337,6 +358,10 @@ fn without_offset(error: TryRecvError) -> TryRecvError {
     }
 }
 
+/// How often a channel in use is patched, and how much is done with it between two patches.
+const PATCHES: usize = 40;
+const PACE: usize = 10;
+
 /// Somebody scribbles over a channel while two threads use it, at no agreed moment.
 #[test]
 fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
@@ -344,15 +369,21 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let _keeper = domain.of::<u64>().create("keeper").unwrap();
     let file = domain.file("c");
     let mut random = Random::printed();
-    let rounds = scale(300, 2_000);
-    for _ in 0..rounds {
+    let cases = Cases::new("channels scribbled over all the time");
+    let mut patched = 0;
+    for _ in 0..scale(300, 2_000) {
+        cases.begin();
         let options = || domain.of::<[u8]>().capacity(RING as usize);
         let mut host = options().create("c").unwrap();
         let mut guest = options().open("c").unwrap();
         let opened = File::options().read(true).write(true).open(&file).unwrap();
         let mut theirs = Random::of(random.next());
+        let (acts, goes_on) = (AtomicUsize::new(0), AtomicBool::new(true));
         let traffic = |end: &mut Channel<[u8]>, mut random: Random| {
-            for _ in 0..300 {
+            // So that it goes on behind the last patch, too.
+            let mut left = 2 * PACE;
+            while left > 0 {
+                left -= usize::from(!goes_on.load(Relaxed));
                 let len = random.below(2041) as usize >> random.below(8);
                 let act = match random.below(8) {
                     0 => Act::Loan(len, len / 2),
@@ -363,14 +394,22 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
                     _ => Act::TryRecv,
                 };
                 do_act(&act, end, &opened);
+                acts.fetch_add(1, Relaxed);
             }
         };
         let seeds = [Random::of(random.next()), Random::of(random.next())];
         std::thread::scope(|scope| {
             let [one, two] = seeds;
-            scope.spawn(|| traffic(&mut host, one));
-            scope.spawn(|| traffic(&mut guest, two));
-            for _ in 0..40 {
+            let ends = [(&mut host, one), (&mut guest, two)];
+            let all = ends.map(|(end, random)| {
+                let traffic = &traffic;
+                scope.spawn(move || in_time("traffic", || traffic(end, random)))
+            });
+            for patch in 1..=PATCHES {
+                // Where one of them failed, nothing comes any more.
+                while acts.load(Relaxed) < PACE * patch && !all.iter().any(|t| t.is_finished()) {
+                    std::thread::yield_now();
+                }
                 let at = match theirs.below(3) {
                     0 => 32 + 8 * theirs.below(60),
                     1 => 512 + 8 * theirs.below(96),
@@ -381,13 +420,16 @@ fn a_channel_that_is_scribbled_over_all_the_time_gives_typed_errors() {
                     1 => How::Set(theirs.below(5) << 32 | theirs.below(3000) | 1 << 40),
                     _ => How::Flip(theirs.below(64) as u32),
                 };
-                Patch { at, how }.apply(&opened);
+                patched += u64::from(Patch { at, how }.apply(&opened));
             }
+            let goes_on_still = !all.iter().any(|thread| thread.is_finished());
+            goes_on.store(false, Relaxed);
+            assert!(goes_on_still);
         });
         drop((guest, host));
         let _ = fs::remove_file(&file);
     }
-    tally("hostile", "patches of a channel in use", 40 * rounds as u64);
+    tally("hostile", "patches of a channel in use", patched);
 }
 
 /// The same of a roster: it may lie about who lives, but not break anything.
@@ -409,8 +451,10 @@ fn scribbled_rosters_give_typed_errors() {
     let patches = (at, how()).prop_map(|(at, how)| Patch { at: 8 * at, how });
     let patches = std::rc::Rc::new(proptest::collection::vec(patches, 1..5));
     let all = (patches.clone(), patches, any::<bool>());
-    let cases = scale(2_000, 10_000);
-    let outcome = TestRunner::new(config(cases)).run(&all, |(before, during, keep)| {
+    let patched = Cell::new(0);
+    let mut runner = TestRunner::new(config(scale(2_000, 10_500)));
+    let cases = Cases::new("scribbled rosters");
+    let case = |(before, during, keep): (Vec<Patch>, Vec<Patch>, _)| {
         let _ = fs::remove_dir_all(domain.path());
         fs::create_dir(domain.path()).unwrap();
         fs::set_permissions(domain.path(), Permissions::from_mode(0o700)).unwrap();
@@ -421,7 +465,7 @@ fn scribbled_rosters_give_typed_errors() {
             .write(true)
             .open(&roster)
             .unwrap();
-        before.iter().for_each(|patch| patch.apply(&opened));
+        let mut is_patched = apply_all(&before, &opened);
         let options = || {
             let options = domain.of::<[u8]>().capacity(RING as usize);
             options.keep_undelivered(keep)
@@ -432,7 +476,7 @@ fn scribbled_rosters_give_typed_errors() {
         };
         let mut ends = [attach(options().create("c")), attach(options().open("c"))];
         for patches in [&[][..], &during[..]] {
-            patches.iter().for_each(|patch| patch.apply(&opened));
+            is_patched |= apply_all(patches, &opened);
             for end in ends.iter_mut().flatten() {
                 for _ in 0..5 {
                     fine_to_send(end.try_send(vec![7; 1000]));
@@ -447,8 +491,12 @@ fn scribbled_rosters_give_typed_errors() {
         }
         drop(ends);
         let _ = fs::remove_dir_all(domain.path());
+        patched.set(patched.get() + u64::from(is_patched));
+    };
+    let outcome = runner.run(&all, |drawn| {
+        cases.play(|| case(drawn));
         Ok(())
     });
     outcome.unwrap_or_else(|e| panic!("{e}"));
-    tally("corrupt", "rosters patched", cases as u64);
+    tally("corrupt", "rosters patched", patched.get());
 }

@@ -172,19 +172,21 @@ impl Image {
         epoch << 40 | random.below(6) << 32 | u64::from(len)
     }
 
-    /// Changes one word.
-    fn mutate(&self, fenced: &Fenced, random: &mut Random) {
+    /// Changes one word, and says whether it is another now.
+    fn mutate(&self, fenced: &Fenced, random: &mut Random) -> bool {
         let other = self.words[random.below(self.words.len() as u64) as usize];
         if random.below(3) == 0 {
             let words = fenced.header_words();
             let at = random.below(2 * words.len() as u64) as usize;
             // The head is what matters most.
             let word = words[if at < words.len() { at } else { 0 }];
+            let old = word.load(Relaxed);
             let value = match random.below(2) {
                 0 => self.position(random),
-                _ => mutated(random, word.load(Relaxed), other),
+                _ => mutated(random, old, other),
             };
-            return word.store(value, Relaxed);
+            word.store(value, Relaxed);
+            return value != old;
         }
         let position = match random.below(6) {
             0 => self.head,
@@ -198,12 +200,14 @@ impl Image {
             _ => 8 * random.below(self.ring.capacity / 8),
         };
         let word = self.ring.record_header(position);
+        let old = word.load(Relaxed);
         let value = match random.below(4) {
             0..2 => self.record_header(random, position),
             2 => self.position(random),
-            _ => mutated(random, word.load(Relaxed), other),
+            _ => mutated(random, old, other),
         };
         word.store(value, Relaxed);
+        value != old
     }
 }
 
@@ -350,10 +354,10 @@ fn mutated_rings_give_records_or_corrupt() {
             image.restore(&fenced);
             let mut left = 1 + random.below(4);
             let is_live = random.below(3) == 0;
-            *if is_live { &mut live } else { &mut at_rest } += 1;
+            let mut is_mutated = false;
             while left > 0 && (!is_live || random.below(2) == 0) {
                 left -= 1;
-                image.mutate(&fenced, &mut random);
+                is_mutated |= image.mutate(&fenced, &mut random);
             }
             let ring = &image.ring;
             let peer = first(random.below(8) as u32 / 7 + 1);
@@ -363,7 +367,7 @@ fn mutated_rings_give_records_or_corrupt() {
             for _ in 0..6 {
                 if is_live && left > 0 {
                     left -= 1;
-                    image.mutate(&fenced, &mut random);
+                    is_mutated |= image.mutate(&fenced, &mut random);
                 }
                 let goes_on = match (&mut producer, &mut consumer) {
                     (Some(producer), _) if random.below(2) == 0 => {
@@ -381,6 +385,7 @@ fn mutated_rings_give_records_or_corrupt() {
                 walk(ring, &mut out);
             }
             fenced.check(ring.capacity as usize);
+            *if is_live { &mut live } else { &mut at_rest } += u64::from(is_mutated);
         }
     }
     let count = cases.count() as u64;

@@ -181,13 +181,18 @@ impl Image {
 struct Changed(Vec<(u64, u64)>);
 
 impl Changed {
-    fn put(&mut self, store: &Store, at: u64, value: u64) {
-        if let Some(now) = store.attachment.table.memory.word(at) {
-            self.0.push((at, now.swap(value, Relaxed)));
-        }
+    /// Says whether the word is another now.
+    fn put(&mut self, store: &Store, at: u64, value: u64) -> bool {
+        let Some(now) = store.attachment.table.memory.word(at) else {
+            return false;
+        };
+        let old = now.swap(value, Relaxed);
+        self.0.push((at, old));
+        value != old
     }
 
-    fn mutate(&mut self, image: &Image, store: &Store, random: &mut Random) {
+    /// Says whether any word is another now.
+    fn mutate(&mut self, image: &Image, store: &Store, random: &mut Random) -> bool {
         if random.below(64) > 0 {
             let at = image.target(random);
             let value = image.value(random, word(store, at));
@@ -195,17 +200,18 @@ impl Changed {
         }
         // A commit that nobody made. All sleepers are woken then, which takes its time.
         let len = 1 + random.below(3);
+        let mut any = false;
         for i in 0..len {
             let (at, value) = (image.target(random), image.name(random));
-            self.put(store, store_word!(journal) + 2 * i, at);
-            self.put(store, store_word!(journal) + 2 * i + 1, value);
+            any |= self.put(store, store_word!(journal) + 2 * i, at);
+            any |= self.put(store, store_word!(journal) + 2 * i + 1, value);
         }
         let len = if random.below(8) == 0 {
             JOURNAL as u64 + len
         } else {
             len
         };
-        self.put(store, store_word!(journal_len), len);
+        any | self.put(store, store_word!(journal_len), len)
     }
 
     fn undo(&mut self, store: &Store) {
@@ -296,10 +302,10 @@ fn mutated_stores_give_values_or_typed_errors() {
             cases.begin();
             let mut left = 1 + random.below(4);
             let is_live = random.below(3) == 0;
-            *if is_live { &mut live } else { &mut at_rest } += 1;
+            let mut is_mutated = false;
             while left > 0 && (!is_live || random.below(2) == 0) {
                 left -= 1;
-                changed.mutate(&image, &store, &mut random);
+                is_mutated |= changed.mutate(&image, &store, &mut random);
             }
             let is_attached = store.attachment.check_header().is_ok();
             attached += u64::from(is_attached);
@@ -308,7 +314,7 @@ fn mutated_stores_give_values_or_typed_errors() {
             for _ in 0..acts {
                 if is_live && left > 0 {
                     left -= 1;
-                    changed.mutate(&image, &store, &mut random);
+                    is_mutated |= changed.mutate(&image, &store, &mut random);
                 }
                 let key = image.key(&mut random);
                 let went_on = match random.below(8) {
@@ -319,6 +325,7 @@ fn mutated_stores_give_values_or_typed_errors() {
                 assert!(went_on, "somebody has the lock");
             }
             changed.undo(&store);
+            *if is_live { &mut live } else { &mut at_rest } += u64::from(is_mutated);
         }
     }
     image.restore(&store);

@@ -3,6 +3,7 @@
 
 use super::damages::sound;
 use super::{LOCK, Yard};
+use crate::common::cases::{Cases, in_time};
 use crate::common::random::Random;
 use crate::common::tally::{scale, tally};
 use crate::error::{Error, Result};
@@ -11,9 +12,11 @@ use crate::store::{CasError, Store};
 use core::fmt::Debug;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// Changes a word of the file, a header's more often than another.
-fn patch(file: &File, random: &mut Random) {
+/// Changes a word of the file, a header's more often than another, and says whether it is another
+/// now.
+fn patch(file: &File, random: &mut Random) -> bool {
     let size = file.metadata().unwrap().len();
     let at = 8 * match random.below(20) {
         0 => random.below(256 / 8),
@@ -43,6 +46,7 @@ fn patch(file: &File, random: &mut Random) {
         _ => [1, 2, 7, 1 << 28, 1 << 31, 1 << 47, 1 << 63, u64::MAX][random.below(8) as usize],
     };
     file.write_all_at(&new.to_ne_bytes(), at).unwrap();
+    new != old
 }
 
 /// `false` if there is no use in going on: somebody who lives seems to have the lock.
@@ -111,15 +115,18 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
     let yard = Yard::new("store-scribbled");
     let image = yard.image(sound);
     let mut random = yard.random.clone();
-    let cases = scale(800, 40_000);
-    for case in 0..cases {
+    let cases = Cases::new("scribbled stores");
+    let mut patched = 0;
+    while cases.count() < scale(800, 45_000) {
+        cases.begin();
+        let mut is_patched = false;
         let (before, during) = (random.below(4), random.below(4));
         let name = yard.put(&image);
         let path = yard.file(&name);
         let file = File::options().read(true).write(true).open(path).unwrap();
         // Some hold it open, others come then.
         let early = yard.brief().open(&name).unwrap();
-        (0..before).for_each(|_| patch(&file, &mut random));
+        (0..before).for_each(|_| is_patched |= patch(&file, &mut random));
         let late = yard.brief().open(&name);
         let reader = yard.brief().read_only().open(&name);
         for outcome in [&late, &reader] {
@@ -133,7 +140,7 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
                     | Error::ForeignRoster { .. }
                     | Error::LockTimeout { .. },
                 ) => {}
-                Err(e) => panic!("case {case}: {e:?}"),
+                Err(e) => panic!("{e:?}"),
             }
         }
         let stores = [Some(early), late.ok(), reader.ok()];
@@ -146,14 +153,19 @@ fn a_store_that_was_scribbled_over_gives_typed_errors() {
                 }
             }
             if part < during {
-                patch(&file, &mut random);
+                is_patched |= patch(&file, &mut random);
             }
         }
         drop(stores);
         yard.take(&name);
+        patched += u64::from(is_patched);
     }
-    tally("corrupt", "store files patched", cases as u64);
+    tally("corrupt", "store files patched", patched);
 }
+
+/// How often a store in use is patched, and how much is done with it between two patches.
+const PATCHES: usize = 30;
+const PACE: usize = 10;
 
 /// The same at no agreed moment: two threads use it meanwhile.
 #[test]
@@ -161,31 +173,46 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
     let yard = Yard::new("store-scribbling");
     let image = yard.image(sound);
     let mut random = yard.random.clone();
-    let rounds = scale(80, 1_500);
+    let cases = Cases::new("stores scribbled over all the time");
+    let (mut patched, mut to_the_end) = (0, 0);
+    let rounds = scale(80, 1_800);
     for _ in 0..rounds {
+        cases.begin();
         let name = yard.put(&image);
         let path = yard.file(&name);
         let file = File::options().read(true).write(true).open(path).unwrap();
         let stores = [0, 1].map(|_| yard.brief().open(&name).unwrap());
-        let seeds = [random.next(), random.next()];
+        let (acts, goes_on) = (AtomicUsize::new(0), AtomicBool::new(true));
+        let traffic = |store: &Store, mut random: Random| {
+            // So that it goes on behind the last patch, too.
+            let mut left = 2 * PACE;
+            while left > 0 && act(store, &mut random) {
+                left -= usize::from(!goes_on.load(Relaxed));
+                acts.fetch_add(1, Relaxed);
+            }
+        };
         std::thread::scope(|scope| {
-            for (store, seed) in stores.iter().zip(seeds) {
-                scope.spawn(move || {
-                    let mut random = Random::of(seed);
-                    for _ in 0..200 {
-                        if !act(store, &mut random) {
-                            break;
-                        }
-                    }
-                });
+            let all = stores.each_ref().map(|store| {
+                let (random, traffic) = (Random::of(random.next()), &traffic);
+                scope.spawn(move || in_time("traffic", || traffic(store, random)))
+            });
+            // Nobody goes on where a patch gave the lock to somebody who lives.
+            let is_over = || all.iter().all(|thread| thread.is_finished());
+            for patches in 1..=PATCHES {
+                while acts.load(Relaxed) < PACE * patches && !is_over() {
+                    std::thread::yield_now();
+                }
+                if !is_over() {
+                    patched += u64::from(patch(&file, &mut random));
+                }
             }
-            for _ in 0..30 {
-                patch(&file, &mut random);
-                std::thread::yield_now();
-            }
+            to_the_end += usize::from(!is_over());
+            goes_on.store(false, Relaxed);
         });
         drop(stores);
         yard.take(&name);
     }
-    tally("hostile", "patches of a store in use", 30 * rounds as u64);
+    println!("{to_the_end} of {rounds} rounds went on behind the last patch");
+    assert!(2 * to_the_end > rounds);
+    tally("hostile", "patches of a store in use", patched);
 }
