@@ -334,11 +334,13 @@ fn send_all(scene: &Scene, mut host: Channel<u64>, mut random: Random, pause: Du
     assert_eq!(host.recv_timeout(LONG), Ok(number));
 }
 
-/// Writes beside the writer, not waiting for its lock for long.
-fn write_beside(scene: &Scene, writer: u32, mut random: Random) {
+/// Writes beside the writer, not waiting for its lock for long, and adds to the same number: one that
+/// stands still between reading and writing it, and lost the lock, would undo that.
+/// Gives how often it added.
+fn write_beside(scene: &Scene, writer: u32, mut random: Random) -> u64 {
     let _guard = OverIfFailed(scene);
     let mut value = Vec::new();
-    let (mut version, mut refused) = (1, 0);
+    let (mut version, mut added, mut refused) = (1, 0, 0);
     while !scene.is_over() {
         let (timeout, begin) = (random.micros(4_000), Instant::now());
         let store = scene.store(timeout);
@@ -348,8 +350,18 @@ fn write_beside(scene: &Scene, writer: u32, mut random: Random) {
             version,
             LEAST + 8 * random.below(20) as usize,
         );
-        match store.set::<[u8]>("value", &value) {
-            Ok(_) => version += 1,
+        let outcome = match random.below(2) {
+            0 => {
+                let set = store.set::<[u8]>("value", &value);
+                set.map(|_| version += 1)
+            }
+            _ => {
+                let add = store.update::<u64>("sum", |sum| Some(sum.unwrap() + 1));
+                add.map(|_| added += 1)
+            }
+        };
+        match outcome {
+            Ok(()) => {}
             Err(Error::LockTimeout { pid }) => {
                 assert_eq!(pid, writer);
                 scene.ran_out(begin, timeout);
@@ -359,7 +371,9 @@ fn write_beside(scene: &Scene, writer: u32, mut random: Random) {
         }
         std::thread::sleep(random.micros(300));
     }
-    assert!(version > 1 && refused > 0, "{version} {refused}");
+    let all = [version - 1, added, refused];
+    assert!(all.iter().all(|count| *count > 0), "{all:?}");
+    added
 }
 
 /// A process to be stopped.
@@ -392,7 +406,7 @@ impl Target {
                 other => panic!("{:?}", other.map(drop)),
             },
             "child" => end_of("child-active"),
-            // That the lock is not taken from it shows in the sum.
+            // That the lock is not taken from it shows in the sum, to which another adds as well.
             "writer" | "reader" | "watcher" => {}
             role => end_of(role),
         }
@@ -468,8 +482,9 @@ fn nobody_who_is_stopped_is_taken_for_dead() {
         pid: child,
     });
     let stops = scale(5, 100);
-    let long = Duration::from_millis(scale(300, 1_000) as u64);
-    std::thread::scope(|scope| {
+    // Longer than any sleep, and the longer one than any time that the library waits by itself.
+    let long = Duration::from_millis(scale(300, 11_000) as u64);
+    let added_beside = std::thread::scope(|scope| {
         let scene = &scene;
         for (channel, host) in hosts {
             let random = Random::of(random.next());
@@ -481,7 +496,7 @@ fn nobody_who_is_stopped_is_taken_for_dead() {
             });
         }
         let beside = Random::of(random.next());
-        scope.spawn(|| write_beside(scene, writer, beside));
+        let beside = scope.spawn(|| write_beside(scene, writer, beside));
         let stopping: Vec<_> = targets
             .iter()
             .map(|target| {
@@ -492,6 +507,7 @@ fn nobody_who_is_stopped_is_taken_for_dead() {
         let outcomes: Vec<_> = stopping.into_iter().map(|thread| thread.join()).collect();
         scene.shared.word(OVER).store(1, Release);
         outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+        beside.join().unwrap()
     });
 
     // All that was done is there, and none of it was another's doing.
@@ -503,7 +519,7 @@ fn nobody_who_is_stopped_is_taken_for_dead() {
         process.finish();
     }
     let sum = store.get::<u64>("sum").unwrap().unwrap();
-    assert_eq!(sum, shared.word(ADDED).load(Acquire));
+    assert_eq!(sum, shared.word(ADDED).load(Acquire) + added_beside);
     shared.word(FINAL).store(sum + 1, Release);
     watcher
         .into_iter()
