@@ -4,9 +4,9 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, LONG, Process, Random, hear, play, say, scale, skip, tally, until};
+use common::{Domain, LONG, Process, Random, Shared, hear, play, say, scale, skip, tally, until};
 use ringlane::{
-    Channel, Error, Listener, PeerState, Receiver, RecvError, Runtime, SendError, Sender,
+    Channel, Error, Listener, PeerState, Receiver, RecvError, Runtime, SendError, Sender, Store,
     TryRecvError, TrySendError,
 };
 use rustix::fs::{major, minor};
@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::time::Duration;
 
 #[test]
@@ -29,7 +30,7 @@ fn process() {
             "in hand" => fork_with_messages_in_hand(domain),
             "lent" => fork_with_a_lent_channel(domain),
             "own" => open_channels_in_a_fork(domain),
-            "traffic" => fork_under_traffic(domain, arguments[1].parse().unwrap()),
+            "storm" => storm_of_forks(domain, arguments[1], arguments[2].parse().unwrap()),
             "leave behind" => leave_behind(domain, arguments[1]),
             "lose token" => lose_token(domain),
             "exec" => become_another_program(domain),
@@ -41,11 +42,10 @@ fn process() {
 /// Seconds until a forked child ends in any case.
 const PATIENCE: u32 = 60;
 
-/// Runs `f` in a forked child, which must come through it, and waits for its end.
-fn in_a_fork(f: impl FnOnce()) {
-    let mut status = 0;
+/// Runs `f` in a forked child, which must come through it, and gives its pid.
+fn fork(f: impl FnOnce()) -> i32 {
     // SAFETY: the child runs `f` on the only thread it has and ends without going back to the test
-    // harness; glibc sees to its allocator. The parent waits for it.
+    // harness; glibc sees to its allocator.
     unsafe {
         match libc::fork() {
             0 => {
@@ -54,10 +54,27 @@ fn in_a_fork(f: impl FnOnce()) {
                 let well = catch_unwind(AssertUnwindSafe(f)).is_ok();
                 libc::_exit(if well { 0 } else { 101 });
             }
-            child => assert_eq!(libc::waitpid(child, &raw mut status, 0), child),
+            child => {
+                assert!(child > 0);
+                child
+            }
         }
     }
+}
+
+/// Whether a forked child ended, which must have been well.
+fn has_ended(child: i32, options: i32) -> bool {
+    let mut status = 0;
+    // SAFETY: the kernel writes to the status only.
+    let ended = unsafe { libc::waitpid(child, &raw mut status, options) };
+    assert!(ended == 0 || ended == child);
     assert_eq!(status, 0, "something went wrong in the forked child");
+    ended == child
+}
+
+/// Runs `f` in a forked child, which must come through it, and waits for its end.
+fn in_a_fork(f: impl FnOnce()) {
+    assert!(has_ended(fork(f), 0));
 }
 
 /// What a timed call says when there is an error beyond its timeout.
@@ -361,33 +378,112 @@ fn a_fork_has_channels_of_its_own() {
     domain.remove::<u64>("childs");
 }
 
-/// Sends, and forks all the time; the children drop what they have.
-fn fork_under_traffic(domain: &str, forks: u64) {
+// Words beside the library.
+/// Children that hold their copies of the handles.
+const ALIVE: usize = 0;
+/// How many were made; `u64::MAX` once there will be no more.
+const MADE: usize = 1;
+
+/// Each child keeps its copies until so many more were made.
+const TOGETHER: u64 = 8;
+const AT_MOST: usize = 16;
+
+/// Sends the last message.
+const LAST: u64 = u64::MAX;
+
+/// Sends, receives and writes, while children come and go all the time, many at once: each has
+/// copies of the handles, and tries and drops them.
+fn storm_of_forks(domain: &str, shared: &str, forks: u64) {
+    let words = Shared::open(shared);
     let mut guest = options::<u64>(domain).open("c").unwrap();
-    for number in 0..forks * 50 {
-        guest.send(number).unwrap();
-        if number % 50 == 0 {
-            let copy = &raw const guest;
-            in_a_fork(|| {
-                // SAFETY: a bitwise copy of what the child never uses again.
-                let mut guest = unsafe { copy.read() };
-                assert_eq!(guest.send(0), Err(SendError::Forked(0)));
-                assert_eq!(guest.recv(), Err(RecvError::Forked));
-            });
+    let store = Store::options().domain(domain).open("s").unwrap();
+    let mut random = Random::printed();
+    let (mut made, mut most) = (0, 0);
+    let (mut number, mut expected) = (0, 0);
+    let mut children = Vec::new();
+    while made < forks || !children.is_empty() {
+        for _ in 0..25 {
+            guest.send(number).unwrap();
+            store.set("number", &number).unwrap();
+            assert_eq!(store.get::<u64>("number").unwrap(), Some(number));
+            number += 1;
+            match guest.try_recv() {
+                Ok(received) => {
+                    assert_eq!(received, expected);
+                    expected += 1;
+                }
+                Err(e) => assert_eq!(e, TryRecvError::Empty),
+            }
         }
+        most = most.max(words.word(ALIVE).load(Acquire));
+        if made < forks && children.len() < AT_MOST {
+            let (channel, copy) = (&raw const guest, &raw const store);
+            let pauses = [random.micros(2_000), random.micros(2_000)];
+            let (words, me) = (&words, made);
+            children.push(fork(move || {
+                words.word(ALIVE).fetch_add(1, AcqRel);
+                // SAFETY: bitwise copies of what the child never uses again.
+                let (mut channel, store) = unsafe { (channel.read(), copy.read()) };
+                std::thread::sleep(pauses[0]);
+                assert_eq!(channel.send(0), Err(SendError::Forked(0)));
+                assert_eq!(channel.recv(), Err(RecvError::Forked));
+                assert!(matches!(store.set("number", &LAST), Err(Error::Forked)));
+                assert!(matches!(store.get::<u64>("number"), Err(Error::Forked)));
+                while words.word(MADE).load(Acquire) < me + TOGETHER {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                std::thread::sleep(pauses[1]);
+                drop((channel, store));
+                words.word(ALIVE).fetch_sub(1, AcqRel);
+            }));
+            made += 1;
+            let no_more = made == forks;
+            words
+                .word(MADE)
+                .store(if no_more { u64::MAX } else { made }, Release);
+        }
+        children.retain(|child| !has_ended(*child, libc::WNOHANG));
     }
+    guest.send(LAST).unwrap();
+    loop {
+        match guest.recv_timeout(LONG) {
+            Ok(LAST) => break,
+            received => assert_eq!(received, Ok(expected)),
+        }
+        expected += 1;
+    }
+    say(expected);
+    eprintln!("{most} of {made} forks at once");
+    assert!(most >= TOGETHER, "{most}");
+    store.verify().unwrap();
 }
 
 #[test]
-fn forks_under_traffic_lose_nothing() {
-    let domain = Domain::new("traffic");
+fn a_storm_of_forks_loses_nothing() {
+    let domain = Domain::new("storm");
+    let shared = Shared::new(&domain, 2);
     let mut host = domain.of::<u64>().capacity(4096).create("c").unwrap();
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
     let forks = scale(200, 2_000) as u64;
-    let parent = Process::start("traffic", &[domain.name(), &forks.to_string()]);
-    for number in 0..forks * 50 {
-        assert_eq!(host.recv_timeout(LONG), Ok(number));
+    let arguments = [domain.name(), shared.path(), &forks.to_string()];
+    let mut parent = Process::start("storm", &arguments);
+    let (mut expected, mut number) = (0, 0);
+    loop {
+        match host.recv_timeout(LONG) {
+            Ok(LAST) => break,
+            received => assert_eq!(received, Ok(expected)),
+        }
+        expected += 1;
+        match host.try_send(number) {
+            Ok(()) => number += 1,
+            Err(e) => assert_eq!(e, TrySendError::Full(number)),
+        }
     }
+    host.send(LAST).unwrap();
+    assert_eq!(parent.line(), number.to_string());
+    assert!(expected > 0 && number > 0);
     parent.finish();
+    store.remove().unwrap();
     assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
     assert_eq!(host.peer(), PeerState::Absent);
     tally("fork", "forks under traffic", forks);
