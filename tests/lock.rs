@@ -186,6 +186,7 @@ fn processes_stopped_at_any_moment_lose_nothing() {
     for _ in 0..stops {
         let adder = &adders[random.below(3) as usize];
         adder.signal(Signal::STOP);
+        until(|| adder.state() == 'T');
         std::thread::sleep(random.micros(15_000));
         adder.signal(Signal::CONT);
         std::thread::sleep(random.micros(2000));
@@ -197,10 +198,9 @@ fn processes_stopped_at_any_moment_lose_nothing() {
     let stats = store.stats();
     assert_eq!(stats.recoveries, 0);
     store.verify().unwrap();
-    eprintln!(
-        "{stops} stops: {added} additions, {} refused",
-        shared.word(REFUSED).load(Acquire)
-    );
+    let refused = shared.word(REFUSED).load(Acquire);
+    eprintln!("{stops} stops: {added} additions, {refused} refused");
+    assert!(refused > 0, "nobody was stopped with the lock");
     tally("stopped", "stops of a store's writer", stops as u64);
     store.remove().unwrap();
 }
