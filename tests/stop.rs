@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 fn main() {
     runtime_common::main(&[
         ("the_stop_word_is_heard", the_stop_word_is_heard),
+        (
+            "waiting_for_the_stop_is_not_early",
+            waiting_for_the_stop_is_not_early,
+        ),
         ("sigterm_after_half_the_grace", sigterm_after_half_the_grace),
         (
             "sigterm_at_once_if_never_attached",
@@ -100,6 +104,44 @@ fn shell(script: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]);
     shell
+}
+
+fn waiting_for_the_stop_is_not_early(case: &Case) {
+    fn waits(child: Child) -> ChildResult {
+        let mut random = Random::printed();
+        std::thread::scope(|scope| {
+            for _ in 0..WAITERS {
+                let mut random = Random::of(random.next());
+                let child = &child;
+                scope.spawn(move || {
+                    for wait in 0..scale(250, 1_000) {
+                        // Now and then longer than the child sleeps in one go.
+                        let least = if wait % 125 == 0 { 150_000 } else { 0 };
+                        let timeout = random.micros(3_000) + Duration::from_micros(least);
+                        let start = Instant::now();
+                        assert!(!child.wait_stop(timeout));
+                        let waited = start.elapsed();
+                        assert!(waited >= timeout, "{waited:?} instead of {timeout:?}");
+                    }
+                });
+            }
+        });
+        Case::here().note("waited");
+        while !child.wait_stop(Duration::from_secs(3600)) {}
+        Ok(())
+    }
+    const WAITERS: usize = 4;
+    let spec = ChildSpec::entry("a", waits).restart(Restart::Never);
+    let runtime = Runtime::builder(&case.domain)
+        .spec(spec.capacity(4096).stop_grace(BY_WORD))
+        .start()
+        .unwrap();
+    case.noted("waited");
+    runtime.stop("a").unwrap();
+    let status = &runtime.children()[0];
+    assert!(status.last_exit.unwrap().success(), "{status:?}");
+    let waits = WAITERS * scale(250, 1_000);
+    tally("stopped", "waits that did not end early", waits as u64);
 }
 
 fn the_stop_word_is_heard(case: &Case) {

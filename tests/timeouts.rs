@@ -6,7 +6,7 @@
 mod common;
 
 use common::actor::{self, act};
-use common::{Domain, LONG, Process, Random, play, scale};
+use common::{Domain, LONG, Process, Random, play, scale, tally};
 use ringlane::{Channel, Error, PeerState, TryRecvError, TrySendError, Wait};
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,7 @@ fn ten_thousand_waits_and_none_is_early() {
     // Keeps the domain, so that all threads share one roster.
     let _keeper = domain.of::<u64>().create("keeper").unwrap();
     let (threads, each) = (20, scale(500, 2_000));
+    let mut waits = 0;
     std::thread::scope(|scope| {
         for i in 0..threads {
             let mut timeouts: Vec<_> = (0..each).map(|_| random.micros(3_000)).collect();
@@ -94,6 +95,7 @@ fn ten_thousand_waits_and_none_is_early() {
             let near_a_second = (0..scale(2, 5)).map(|_| random.micros(200_000));
             timeouts.extend(near_a_second.map(|micros| Duration::from_millis(900) + micros));
             timeouts.extend([Duration::ZERO, Duration::from_nanos(1)]);
+            waits += timeouts.len() as u64;
             let wait = [Wait::Adaptive, Wait::Sleep, Wait::Sleep, Wait::Spin][i / 5];
             let name = domain.name();
             scope.spawn(move || {
@@ -101,6 +103,7 @@ fn ten_thousand_waits_and_none_is_early() {
             });
         }
     });
+    tally("stopped", "waits that did not end early", waits);
 }
 
 /// Waits that no clock can express are waits without an end.
