@@ -18,7 +18,7 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 use core::ptr::NonNull;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat, StatFs};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
@@ -474,6 +474,11 @@ pub(crate) fn no_space(directory: &Directory, needed: u64, most: u64) -> Error {
         needed,
         free: free.min(most),
     }
+}
+
+pub(crate) fn is_tmpfs(fs: StatFs) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    fs.f_type as u64 == TMPFS_MAGIC
 }
 
 fn is_short_of_memory(error: &std::io::Error) -> bool {

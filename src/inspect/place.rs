@@ -1,11 +1,11 @@
 //! The directory in which the domains lie or would lie, and what its file system can do.
 
-use super::reader::is_tmpfs;
 use super::{Finding, Severity, Space, space};
 use crate::channel::DEFAULT_CAPACITY;
 use crate::domain;
 use crate::error::display;
 use crate::layout::PAGE;
+use crate::segment::is_tmpfs;
 use crate::sys;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};

@@ -15,9 +15,9 @@ use crate::layout::{CHILDREN, ChannelHeader, ChildRecord, EndNote, Kind, Prologu
 use crate::ring::Ring;
 use crate::role::{Role, State};
 use crate::roster::RosterView;
-use crate::segment::{Access, Segment};
+use crate::segment::{Access, Segment, is_tmpfs};
 use crate::sync::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
-use rustix::fs::{AtFlags, FileType, StatFs};
+use rustix::fs::{AtFlags, FileType};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -429,11 +429,6 @@ fn joint_mode(host: Mode, guest: Mode) -> Mode {
 fn bytes_of(directory: &Directory, file: &str) -> u64 {
     rustix::fs::statat(directory, file, AtFlags::SYMLINK_NOFOLLOW)
         .map_or(0, |stat| stat.st_blocks as u64 * 512)
-}
-
-pub(super) fn is_tmpfs(fs: StatFs) -> bool {
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
-    fs.f_type as u64 == TMPFS_MAGIC
 }
 
 #[cfg(test)]

@@ -15,7 +15,11 @@ use core::ptr::NonNull;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed};
 #[cfg(not(loom))]
-use {crate::segment::Segment, rustix::fd::OwnedFd, std::sync::Arc};
+use {
+    crate::segment::{Segment, is_tmpfs},
+    rustix::fd::OwnedFd,
+    std::sync::Arc,
+};
 
 /// Index of the first word that is not the header's or the door's.
 pub(crate) const FIRST: u64 = (HEAP / size_of::<AtomicU64>()) as u64;
@@ -25,6 +29,9 @@ const HEADER: u64 = (size_of::<StoreHeader>() / size_of::<AtomicU64>()) as u64;
 pub(crate) trait Backing: Send + Sync {
     /// How many words are within reach by now, and whether there are more than can ever be.
     fn len(&self) -> io::Result<(u64, bool)>;
+    /// Whether some of the first `words` are known to have no memory behind them.
+    #[cfg(not(loom))]
+    fn lacks_pages(&self, words: u64) -> bool;
     /// Makes the words `from..to` be there, if there is room.
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom>;
 }
@@ -140,6 +147,13 @@ impl Memory {
         }
     }
 
+    /// Whether some of the first `words` are known to have no memory behind them, as only those do
+    /// that no writer reserved.
+    #[cfg(not(loom))]
+    pub(crate) fn lacks_pages(&self, words: u64) -> bool {
+        self.backing.lacks_pages(words)
+    }
+
     /// Whether a word that was not found may be there: the length could not be told, or the word
     /// lies beyond our reach.
     pub(crate) fn is_unsure(&self) -> bool {
@@ -183,6 +197,13 @@ impl Backing for File {
         let mapped = self.segment.size();
         let cut = !self.segment.is_whole() && size > mapped;
         Ok((size.min(mapped) / 8, cut))
+    }
+
+    fn lacks_pages(&self, words: u64) -> bool {
+        // A disk may pack what it keeps.
+        rustix::fs::fstatfs(&self.file).is_ok_and(is_tmpfs)
+            && rustix::fs::fstat(&self.file)
+                .is_ok_and(|stat| (stat.st_blocks as u64).saturating_mul(512) / 8 < words)
     }
 
     fn grow(&self, from: u64, to: u64) -> Result<(), NoRoom> {

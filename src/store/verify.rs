@@ -76,6 +76,10 @@ impl Walk<'_> {
         if end > self.table.memory.len() {
             return self.flaw(store_word!(end), "lies behind the end of the file");
         }
+        if self.table.memory.lacks_pages(end) {
+            // All of them may be more than there is memory, or time to look at them.
+            return self.flaw(store_word!(end), "some pages up to there are missing");
+        }
         self.used = vec![0; (self.cursor - FIRST).div_ceil(4 * 64) as usize];
         let Some(buckets) = self.table.buckets() else {
             return self.flaw(store_word!(buckets), "no table has so many buckets");
@@ -103,16 +107,16 @@ impl Walk<'_> {
             return false;
         }
         let first = (at - FIRST) / 4;
-        let mut twice = false;
         for unit in first..first + words.div_ceil(4) {
             let (word, bit) = ((unit / 64) as usize, 1 << (unit % 64));
-            twice |= self.used[word] & bit != 0;
+            // Not a step further: so all claims together take as long as the heap is.
+            if self.used[word] & bit != 0 {
+                self.flaw(at, format_args!("{what} lies where something else does"));
+                return false;
+            }
             self.used[word] |= bit;
         }
-        if twice {
-            self.flaw(at, format_args!("{what} lies where something else does"));
-        }
-        !twice
+        true
     }
 
     /// Notes the pieces of the table; `false` if some of it is not there.

@@ -2,7 +2,7 @@
 //! what is right or an error, and end.
 
 use super::Yard;
-use super::damages::{Damage, Harm, damages, put, sound, word};
+use super::damages::{Damage, Harm, damages, entry, put, sound, word};
 use super::scenes::chain;
 use crate::common::tally::tally;
 use crate::error::{Error, Result};
@@ -190,6 +190,53 @@ fn endless_lists_of_a_huge_store_are_left() {
     assert_eq!(stats.file_bytes, huge);
     assert!(stats.free_bytes <= huge, "{stats:?}");
     yard.take("huge");
+}
+
+/// Where each bucket of a store begins.
+fn homes(store: &Store) -> impl Iterator<Item = u64> {
+    let table = &store.attachment.table;
+    (0..store.stats().buckets).map(|index| table.bucket_at(index).unwrap())
+}
+
+/// Three hundred thousand slots name one large block, which is gone through once.
+#[test]
+fn a_block_that_all_slots_name_is_walked_once() {
+    let yard = Yard::new("store-one-block");
+    let store = yard.options().max_size(1 << 28).capacity(200_000);
+    let store = store.create("s").unwrap();
+    store.set::<[u8]>("large", &vec![1; 60 << 20]).unwrap();
+    let slot = entry(&store, "large").slot_word;
+    for home in homes(&store) {
+        (1..=7).for_each(|i| put(&store, home + i, slot));
+    }
+    let outcome = store.verify();
+    assert!(matches!(outcome, Err(Error::Damaged { .. })), "{outcome:?}");
+    store.remove().unwrap();
+}
+
+/// So does a file that says it has 64 GiB in use, and has not.
+#[test]
+fn a_store_without_its_pages_is_not_walked() {
+    let yard = Yard::new("store-no-pages");
+    let huge = 1u64 << 36;
+    let store = yard.options().max_size(huge).create("s").unwrap();
+    sound(&store);
+    let file = fs::File::options().write(true).open(yard.file("s"));
+    file.unwrap().set_len(huge).unwrap();
+    let first = word(&store, store_word!(cursor));
+    put(&store, store_word!(end), huge / 8);
+    put(&store, store_word!(cursor), huge / 8);
+    for class in Class::all() {
+        put(&store, class.next(), first);
+        put(&store, class.end(), huge / 8);
+    }
+    match store.verify() {
+        Err(Error::Damaged { flaws, .. }) => {
+            assert!(flaws[0].contains("pages"), "{flaws:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    store.remove().unwrap();
 }
 
 /// After a boot, and so perhaps a power cut, a store is looked at before it is used.

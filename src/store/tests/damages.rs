@@ -91,7 +91,7 @@ fn change(store: &Store, at: u64, change: impl Fn(u64) -> u64) {
     put(store, at, change(word(store, at)));
 }
 
-fn entry<'a>(store: &'a Store, key: &str) -> Entry<'a> {
+pub(super) fn entry<'a>(store: &'a Store, key: &str) -> Entry<'a> {
     let table = &store.attachment.table;
     match table.find(&table.key(key.as_bytes())) {
         Probe::Hit(entry) => entry,
