@@ -147,6 +147,14 @@ impl Memory {
         }
     }
 
+    /// The same for one to whom so many are enough.
+    pub(crate) fn len_for(&self, enough: u64) -> u64 {
+        match self.len.load(Relaxed) as u64 {
+            known if known >= enough => known,
+            _ => self.len(),
+        }
+    }
+
     /// Whether some of the first `words` are known to have no memory behind them, as only those do
     /// that no writer reserved.
     #[cfg(not(loom))]

@@ -14,6 +14,13 @@ use crate::words;
 /// is left out, lest it hide the rest.
 const WHOLE_TRIES: usize = if cfg!(loom) { 2 } else { 32 * TRIES };
 const MOST_TRIES: usize = 2 * WHOLE_TRIES;
+/// Tries of a scan in all, beyond one of each group and one more of it in parts. Writers make a scan
+/// lose some; what no writer left so is lost each time, and may be everywhere.
+const MOST_REPEATS: usize = if cfg!(loom) {
+    usize::MAX
+} else {
+    64 * MOST_TRIES
+};
 
 /// What was found under a key.
 pub(crate) struct Found<R> {
@@ -26,6 +33,8 @@ pub(crate) struct Groups {
     /// Buckets at the start.
     buckets: u64,
     next: u64,
+    /// Tries left, or `None` under the lock, where each is as the first.
+    repeats: Option<usize>,
     /// Where something was left out; under the lock that is damage.
     pub(crate) left_out: Option<u64>,
 }
@@ -33,9 +42,19 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) fn of(table: &Table) -> Groups {
         Groups {
-            buckets: table.buckets_there(),
+            buckets: table.buckets_there().unwrap_or(0),
             next: 0,
+            repeats: Some(MOST_REPEATS),
             left_out: None,
+        }
+    }
+
+    /// The same for the holder of the lock.
+    #[cfg(not(loom))]
+    pub(crate) fn under_lock(table: &Table) -> Groups {
+        Groups {
+            repeats: None,
+            ..Groups::of(table)
         }
     }
 
@@ -69,13 +88,18 @@ impl Groups {
         };
         for tries in 0..MOST_TRIES {
             found.clear();
-            group.whole = tries < WHOLE_TRIES;
+            let repeats = self.repeats.unwrap_or(0);
+            group.whole = tries == 0 || tries < WHOLE_TRIES && repeats > 0;
             if let Ok(is_there) = read_group(table, &group, &mut read, &mut found) {
                 if !is_there || !group.whole {
                     self.left_out.get_or_insert(home);
                 }
                 return Some(found);
             }
+            if self.repeats.is_none() || !group.whole && repeats == 0 {
+                break;
+            }
+            self.repeats = Some(repeats.saturating_sub(1));
         }
         self.left_out.get_or_insert(home);
         Some(found)
@@ -107,7 +131,7 @@ fn read_group<R>(
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
     found: &mut Vec<Found<R>>,
 ) -> Result<bool, Torn> {
-    let buckets = table.buckets().ok_or(Torn)?;
+    let buckets = table.buckets_there().ok_or(Torn)?;
     let mut index = group.first;
     while index < buckets {
         let Some(home) = table.home(index) else {
@@ -121,7 +145,7 @@ fn read_group<R>(
         index += group.step;
     }
     // `index` is the next bucket that would be of the group.
-    let now = table.buckets().ok_or(Torn)?;
+    let now = table.buckets_there().ok_or(Torn)?;
     if index < now && !without(Step::HomeAgain) {
         return Err(Torn);
     }

@@ -53,7 +53,7 @@ impl StoreStats {
             live_bytes: load(&header.live_bytes),
             file_bytes: 8 * table.memory.len(),
             max_size: attachment.reach(),
-            buckets: table.buckets_there(),
+            buckets: table.buckets_there().unwrap_or(0),
             splits: load(&header.splits),
             recoveries: load(&header.recoveries),
             locked_reads: load(&header.locked_reads),

@@ -186,8 +186,9 @@ impl Table {
     }
 
     /// How many buckets there are, or can be: for those who go through all of them.
-    pub(crate) fn buckets_there(&self) -> u64 {
-        self.buckets().unwrap_or(0).min(self.memory.len() / 8)
+    pub(crate) fn buckets_there(&self) -> Option<u64> {
+        let buckets = self.buckets()?;
+        Some(buckets.min(self.memory.len_for(8 * buckets) / 8))
     }
 
     /// Index of the first word of bucket `index`, if it is there.

@@ -495,7 +495,7 @@ impl Store {
         let mut all = Vec::new();
         {
             let _locked = self.attachment.lock()?;
-            let mut groups = Groups::of(&self.attachment.table);
+            let mut groups = Groups::under_lock(&self.attachment.table);
             // What a user's decoder does comes after the lock was given back.
             let wanted = |entry: &Entry<'_>| match entry.type_hash == type_hash::<T>() {
                 true => scan::value_of(entry).map(Some),

@@ -6,9 +6,11 @@ use super::damages::{Damage, Harm, damages, entry, put, sound, word};
 use super::scenes::chain;
 use crate::common::tally::tally;
 use crate::error::{Error, Result};
-use crate::layout::{FIRST_BITS, store_word};
+use crate::layout::{FIRST_BITS, PIECES, store_word};
 use crate::store::Store;
 use crate::store::blocks::{Class, FREE};
+use crate::store::scan::Groups;
+use crate::store::table::{Entry, MOST_BUCKETS, block_of, slot_of};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::kills::{count, killed_after};
 use std::collections::BTreeMap;
@@ -235,6 +237,49 @@ fn a_store_without_its_pages_is_not_walked() {
             assert!(flaws[0].contains("pages"), "{flaws:?}");
         }
         other => panic!("{other:?}"),
+    }
+    store.remove().unwrap();
+}
+
+/// A quarter of a million chains without an end: whoever goes through all of them does so in the
+/// end, and under the lock looks at each but once.
+#[test]
+fn chains_in_a_circle_do_not_hold_a_scan_up() {
+    let yard = Yard::new("store-circles");
+    let store = yard.options().capacity(1_200_000).create("s").unwrap();
+    store.set("one", &1u8).unwrap();
+    homes(&store).for_each(|home| put(&store, home, home));
+    assert_eq!(store.keys().collect::<Vec<_>>(), [b"one"]);
+    assert_eq!(store.iter::<u8>().count(), 1);
+    let outcome = store.get_all::<u8>();
+    assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{outcome:?}");
+    store.remove().unwrap();
+}
+
+/// All pieces of the table lie in one place, and there are said to be more than a file of this size
+/// has: nothing is read more often than there are slots.
+#[test]
+fn buckets_that_cannot_be_are_not_read() {
+    let yard = Yard::new("store-overlap");
+    let store = yard.options().create("s").unwrap();
+    store.set("one", &1u8).unwrap();
+    let block = block_of(entry(&store, "one").slot_word);
+    let first = word(&store, store_word!(pieces));
+    (0..PIECES as u64).for_each(|piece| put(&store, store_word!(pieces) + piece, first));
+    for home in homes(&store) {
+        (1..=7).for_each(|i| put(&store, home + i, slot_of(i, block)));
+    }
+    put(&store, store_word!(buckets), MOST_BUCKETS);
+    let table = &store.attachment.table;
+    let slots = 7 * table.memory.len() / 8;
+    for mut groups in [Groups::of(table), Groups::under_lock(table)] {
+        let mut read = 0;
+        let mut count = |_: &Entry<'_>| {
+            read += 1;
+            Ok(Some(()))
+        };
+        while groups.next(table, &mut count).is_some() {}
+        assert!((1..=slots).contains(&read), "{read} of {slots}");
     }
     store.remove().unwrap();
 }
