@@ -61,7 +61,7 @@ impl StoreStats {
         };
         // Words that may still turn out to be buckets or free blocks. What somebody scribbled may
         // say that there are more, by lists that share them.
-        let mut left = table.memory.len() - FIRST;
+        let mut left = table.memory.len().saturating_sub(FIRST);
         let mut pieces = 0;
         let mut overflow = 0;
         let mut next = 0;

@@ -6,7 +6,7 @@ use super::damages::{Damage, Harm, damages, entry, put, sound, word};
 use super::scenes::chain;
 use crate::common::tally::tally;
 use crate::error::{Error, Result};
-use crate::layout::{FIRST_BITS, PIECES, store_word};
+use crate::layout::{DOOR, FIRST_BITS, PIECES, store_word};
 use crate::store::Store;
 use crate::store::blocks::{Class, FREE};
 use crate::store::scan::Groups;
@@ -192,6 +192,18 @@ fn endless_lists_of_a_huge_store_are_left() {
     assert_eq!(stats.file_bytes, huge);
     assert!(stats.free_bytes <= huge, "{stats:?}");
     yard.take("huge");
+}
+
+/// A file that is cut down to its header while it is open: numbers about it count nothing more.
+#[test]
+fn a_store_without_a_heap_has_numbers() {
+    let yard = Yard::new("store-no-heap");
+    let store = yard.options().create("s").unwrap();
+    store.set("one", &1u8).unwrap();
+    let file = fs::File::options().write(true).open(yard.file("s"));
+    file.unwrap().set_len(DOOR as u64).unwrap();
+    assert_eq!(store.stats().index_bytes, 0);
+    store.remove().unwrap();
 }
 
 /// Where each bucket of a store begins.
