@@ -137,7 +137,8 @@ fn a_process_in_another_pid_namespace_keeps_its_domain() {
     let domain = Domain::new("removal-namespace");
     let flags = match rustix::process::geteuid().is_root() {
         true => "-pf",
-        false => "-Urpf",
+        // As the same user: another one's domains would lie elsewhere.
+        false => "-Ucpf",
     };
     let mut unshare = Command::new("unshare");
     unshare.args([flags, "--kill-child"]);
