@@ -13,6 +13,7 @@ use core::fmt::Debug;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Changes a word of the file, a header's more often than another, and says whether it is another
 /// now.
@@ -186,7 +187,7 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
         let traffic = |store: &Store, mut random: Random| {
             // So that it goes on behind the last patch, too.
             let mut left = 2 * PACE;
-            while left > 0 && act(store, &mut random) {
+            while left > 0 && in_time("a call", || act(store, &mut random)) {
                 left -= usize::from(!goes_on.load(Relaxed));
                 acts.fetch_add(1, Relaxed);
             }
@@ -194,13 +195,13 @@ fn a_store_that_is_scribbled_over_all_the_time_gives_typed_errors() {
         std::thread::scope(|scope| {
             let all = stores.each_ref().map(|store| {
                 let (random, traffic) = (Random::of(random.next()), &traffic);
-                scope.spawn(move || in_time("traffic", || traffic(store, random)))
+                scope.spawn(move || traffic(store, random))
             });
             // Nobody goes on where a patch gave the lock to somebody who lives.
             let is_over = || all.iter().all(|thread| thread.is_finished());
             for patches in 1..=PATCHES {
                 while acts.load(Relaxed) < PACE * patches && !is_over() {
-                    std::thread::yield_now();
+                    std::thread::sleep(Duration::from_micros(20));
                 }
                 if !is_over() {
                     patched += u64::from(patch(&file, &mut random));
