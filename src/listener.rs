@@ -422,6 +422,14 @@ pub(crate) fn wait_for_all_of(roster: &Arc<Roster>, timeout: Duration) {
     });
 }
 
+/// Whether this thread is a listener's.
+pub(crate) fn is_one_here() -> bool {
+    let here = current();
+    let all = listeners();
+    all.iter()
+        .any(|entry| entry.running.thread.get() == Some(&here))
+}
+
 /// Waits while there is a listener that counts, at most `timeout`.
 fn wait_while(timeout: Duration, counts: impl Fn(&Entry) -> bool) {
     let deadline = Instant::now() + timeout;

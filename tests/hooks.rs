@@ -28,6 +28,10 @@ fn main() {
             "the_shutdown_waits_for_the_hook_after_it",
             the_shutdown_waits_for_the_hook_after_it,
         ),
+        (
+            "every_shutdown_waits_for_the_hook_after_it",
+            every_shutdown_waits_for_the_hook_after_it,
+        ),
         ("a_hook_may_use_the_runtime", a_hook_may_use_the_runtime),
         ("a_hook_keeps_nothing_running", a_hook_keeps_nothing_running),
         ("a_shutdown_before_the_start", a_shutdown_before_the_start),
@@ -294,6 +298,29 @@ fn the_shutdown_waits_for_the_hook_after_it(case: &Case) {
     drop(runtime);
     assert!(start.elapsed() >= pause);
     assert_eq!(case.notes(), ["slept"]);
+}
+
+/// But for those that it would wait for itself.
+fn every_shutdown_waits_for_the_hook_after_it(case: &Case) {
+    let (tx, rx) = mpsc::channel();
+    let mine = Arc::new(Mutex::new(None::<Runtime>));
+    let its = mine.clone();
+    let runtime = Runtime::builder(&case.domain)
+        .on_after_shutdown(move || {
+            tx.send(()).unwrap();
+            its.lock().unwrap().take().unwrap().shutdown().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            Case::here().note("slept");
+        })
+        .start()
+        .unwrap();
+    *mine.lock().unwrap() = Some(runtime.clone());
+    let first = runtime.clone();
+    let first = std::thread::spawn(move || first.shutdown());
+    rx.recv().unwrap();
+    runtime.shutdown().unwrap();
+    assert_eq!(case.notes(), ["slept"]);
+    first.join().unwrap().unwrap();
 }
 
 fn a_hook_may_use_the_runtime(case: &Case) {

@@ -6,7 +6,8 @@ use super::signals::Signals;
 use super::spec::Program;
 use super::supervisor::Supervisor;
 use super::{
-    Child, ChildResult, ChildSpec, ChildStatus, Entry, Inner, Owned, Runtime, ShutdownOnDrop, child,
+    Child, ChildResult, ChildSpec, ChildStatus, Entry, Inner, Owned, Runtime, Shutdown,
+    ShutdownOnDrop, child,
 };
 use crate::channel::attachment::{Attachment, Plan};
 use crate::channel::{Mode, checked_capacity};
@@ -18,7 +19,7 @@ use core::fmt;
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// A runtime to be. See [`Runtime::builder`].
 #[must_use = "nothing is started before `start` or `run`"]
@@ -216,7 +217,8 @@ impl RuntimeBuilder {
             supervisor: supervisor.handle(),
             hooks,
             stopping,
-            shutdown: Mutex::new(false),
+            shutdown: Mutex::new(Shutdown::Ahead),
+            over: Condvar::new(),
         });
         // Dropping it undoes what was done, should the rest fail.
         let runtime = Runtime {
@@ -225,12 +227,12 @@ impl RuntimeBuilder {
         };
         let hooks = &runtime.inner.hooks;
         hooks.start(&runtime)?;
-        hooks.run_and_wait(Event::BeforeStart);
+        hooks.run_and_wait(hooks::Kind::BeforeStart, Event::BeforeStart);
         if runtime.stopping() {
             return Err(Error::Stopping);
         }
         supervisor.start()?;
-        hooks.post(Event::AfterStart);
+        hooks.post(hooks::Kind::AfterStart, Event::AfterStart);
         Ok(runtime)
     }
 

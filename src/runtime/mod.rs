@@ -26,12 +26,12 @@ use control::Control;
 use core::fmt;
 use core::time::Duration;
 use desk::{Handle, Order};
-use hooks::{Event, Hooks};
+use hooks::{Event, Hooks, Kind};
 use spec::Program;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// What a child's function returns: an error is printed on stderr, and the process exits with 1.
 pub type ChildResult = core::result::Result<(), Box<dyn StdError + Send + Sync>>;
@@ -92,8 +92,17 @@ struct Inner {
     supervisor: Handle,
     hooks: Hooks,
     stopping: Arc<AtomicBool>,
-    /// Whether the shutdown is done; locked while it goes on.
-    shutdown: Mutex<bool>,
+    /// How far the shutdown is; locked while it goes on, but for the user's code.
+    shutdown: Mutex<Shutdown>,
+    over: Condvar,
+}
+
+#[derive(PartialEq)]
+enum Shutdown {
+    Ahead,
+    /// Only listeners and hooks are waited for.
+    LastCalls,
+    Over,
 }
 
 /// A channel of a child: main's end, and whether it was taken.
@@ -264,9 +273,10 @@ impl Runtime {
     }
 
     /// Stops all children at once, waits for their end, and removes their channels and the
-    /// [store](Self::store). Receivers
-    /// obtained from this runtime return `Stopping` once drained. Hooks and listeners that are
-    /// still running are waited for, for a second at most. Only the first call does anything; others wait for it.
+    /// [store](Self::store). Receivers obtained from this runtime return `Stopping` once drained.
+    /// Hooks and listeners that are still running are waited for, for a second at most. Only the
+    /// first call does anything; others wait until it is over, unless they come from a hook or a
+    /// listener's handler, for which it waits itself.
     ///
     /// # Errors
     /// `Forked`.
@@ -300,8 +310,14 @@ impl Inner {
     }
 
     fn shut_down(&self) -> Result<()> {
-        let mut done = self.shutdown.lock().unwrap_or_else(|e| e.into_inner());
-        if *done {
+        let lock = || self.shutdown.lock().unwrap_or_else(|e| e.into_inner());
+        let mut shutdown = lock();
+        if *shutdown != Shutdown::Ahead {
+            let is_waited_for = self.hooks.is_one_here() || crate::listener::is_one_here();
+            while *shutdown != Shutdown::Over && !is_waited_for {
+                let woken = self.over.wait(shutdown);
+                shutdown = woken.unwrap_or_else(|e| e.into_inner());
+            }
             return Ok(());
         }
         self.stopping.store(true, Ordering::Release);
@@ -317,14 +333,17 @@ impl Inner {
         let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner()).take();
         *self.store.lock().unwrap_or_else(|e| e.into_inner()) = None;
         let removed = Store::options().domain(&self.domain).remove(SHARED);
-        *done = true;
-        drop(done);
+        *shutdown = Shutdown::LastCalls;
+        drop(shutdown);
         if let Some(roster) = roster {
             // They hold ends until they notice, and the process may exit right after us.
             crate::listener::wait_for_all_of(&roster, LAST_HANDLERS);
         }
-        self.hooks.run_and_wait(Event::AfterShutdown);
+        self.hooks
+            .run_and_wait(Kind::AfterShutdown, Event::AfterShutdown);
         self.hooks.finish(LAST_HANDLERS);
+        *lock() = Shutdown::Over;
+        self.over.notify_all();
         match removed {
             // Nobody asked for it.
             Err(Error::NotFound { .. }) => Ok(()),

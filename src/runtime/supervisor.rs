@@ -375,7 +375,8 @@ impl Supervisor {
     }
 
     fn tell_exit(&self, index: usize) {
-        self.hooks.post(Event::Exit(self.children[index].status()));
+        let status = self.children[index].status();
+        self.hooks.post(Kind::ChildExit, Event::Exit(status));
     }
 
     /// After an end, or a start that failed, that nobody ordered.
