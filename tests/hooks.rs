@@ -6,6 +6,7 @@
 mod runtime_common;
 
 use ringlane::{ChildSpec, ChildStatus, Error, RecvError, Restart, Runtime};
+use runtime_common::common::scale;
 use runtime_common::puppet::{ask, puppet, up};
 use runtime_common::{BY_WORD, Case, children, is_alive, signal, until};
 use rustix::process::Signal;
@@ -32,6 +33,7 @@ fn main() {
             "every_shutdown_waits_for_the_hook_after_it",
             every_shutdown_waits_for_the_hook_after_it,
         ),
+        ("a_run_ends_however_early", a_run_ends_however_early),
         ("a_hook_may_use_the_runtime", a_hook_may_use_the_runtime),
         ("a_hook_keeps_nothing_running", a_hook_keeps_nothing_running),
         ("a_shutdown_before_the_start", a_shutdown_before_the_start),
@@ -321,6 +323,20 @@ fn every_shutdown_waits_for_the_hook_after_it(case: &Case) {
     runtime.shutdown().unwrap();
     assert_eq!(case.notes(), ["slept"]);
     first.join().unwrap().unwrap();
+}
+
+/// Whichever comes first: the supervisor's end, or that somebody waits for it.
+fn a_run_ends_however_early(case: &Case) {
+    for _ in 0..scale(50, 500) {
+        let no_such = || Command::new("/no/such/program");
+        Runtime::builder(&case.domain)
+            .spec(ChildSpec::command("a", no_such()).restart(Restart::Never))
+            .spec(ChildSpec::command("b", no_such()).restart(Restart::Never))
+            // While the other one is being started.
+            .on_child_exit(|runtime, _| runtime.shutdown().unwrap())
+            .run()
+            .unwrap();
+    }
 }
 
 fn a_hook_may_use_the_runtime(case: &Case) {

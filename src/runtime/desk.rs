@@ -4,6 +4,7 @@ use super::ChildStatus;
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -30,6 +31,8 @@ pub(super) struct DeskState {
     pub(super) ends: Vec<End>,
     pub(super) closed: bool,
     pub(super) when_all_ended: Option<UnixStream>,
+    /// The supervisor left, and tells nobody any more.
+    pub(super) left: bool,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -116,9 +119,14 @@ impl Handle {
         state.ends[index].last.clone()
     }
 
-    /// Writes a byte once all children ended.
+    /// Has a byte written once all children ended.
     pub(super) fn tell_when_all_ended(&self, to: UnixStream) {
-        self.lock().when_all_ended = Some(to);
+        let mut state = self.lock();
+        if state.left {
+            return tell(to);
+        }
+        state.when_all_ended = Some(to);
+        drop(state);
         wake(&self.0.wake);
     }
 
@@ -131,6 +139,10 @@ impl Handle {
             let _ = thread.join();
         }
     }
+}
+
+pub(super) fn tell(mut to: UnixStream) {
+    let _ = to.write_all(&[0]);
 }
 
 pub(super) fn wake(eventfd: &OwnedFd) {

@@ -17,7 +17,7 @@
 
 use super::child::{Life, VARIABLE, place_for};
 use super::control::{Control, Stage};
-use super::desk::{Desk, DeskState, End, Handle, Order, wake};
+use super::desk::{Desk, DeskState, End, Handle, Order, tell, wake};
 use super::hooks::{Event, Hooks, Kind};
 use super::supervised::{Phase, Running, Supervised, Then};
 use super::{ChildSpec, Restart};
@@ -31,7 +31,6 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::process::Signal;
 use std::collections::VecDeque;
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
@@ -90,6 +89,7 @@ impl Supervisor {
                 ends,
                 closed: false,
                 when_all_ended: None,
+                left: false,
                 threads: Vec::new(),
             }),
             changed: Condvar::new(),
@@ -152,10 +152,13 @@ impl Supervisor {
                 .iter()
                 .all(|child| matches!(child.phase, Phase::Ended | Phase::Failed));
             if all_ended {
-                if let Some(mut to) = self.desk.lock().when_all_ended.take() {
-                    let _ = to.write_all(&[0]);
+                let mut state = self.desk.lock();
+                if let Some(to) = state.when_all_ended.take() {
+                    tell(to);
                 }
-                if self.shutting_down {
+                // Under the same lock, so that nobody waits for who has left.
+                state.left = self.shutting_down;
+                if state.left {
                     break;
                 }
             }
