@@ -34,6 +34,7 @@ fn main() {
             every_shutdown_waits_for_the_hook_after_it,
         ),
         ("a_run_ends_however_early", a_run_ends_however_early),
+        ("stopped_before_the_start", stopped_before_the_start),
         ("a_hook_may_use_the_runtime", a_hook_may_use_the_runtime),
         ("a_hook_keeps_nothing_running", a_hook_keeps_nothing_running),
         ("a_shutdown_before_the_start", a_shutdown_before_the_start),
@@ -337,6 +338,26 @@ fn a_run_ends_however_early(case: &Case) {
             .run()
             .unwrap();
     }
+}
+
+fn stopped_before_the_start(case: &Case) {
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::entry("a", puppet).stop_grace(BY_WORD))
+        .child("b", puppet)
+        .on_before_start(|runtime| {
+            runtime.stop("a").unwrap();
+            assert!(!runtime.wait("a").unwrap().running);
+            runtime.restart("b").unwrap();
+            assert_eq!(runtime.wait("b").unwrap().generation, 0);
+        })
+        .start()
+        .unwrap();
+    // None of it was forgotten.
+    until("a ended, and b began again", || {
+        let children = runtime.children();
+        !children[0].running && children[1].generation == 2
+    });
+    assert_eq!(runtime.wait("a").unwrap().generation, 1);
 }
 
 fn a_hook_may_use_the_runtime(case: &Case) {

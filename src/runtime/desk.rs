@@ -29,6 +29,8 @@ pub(super) struct DeskState {
     pub(super) orders: VecDeque<Order>,
     pub(super) statuses: Vec<ChildStatus>,
     pub(super) ends: Vec<End>,
+    /// Somebody obeys.
+    pub(super) started: bool,
     pub(super) closed: bool,
     pub(super) when_all_ended: Option<UnixStream>,
     /// The supervisor left, and tells nobody any more.
@@ -82,19 +84,22 @@ impl Handle {
         Ok(())
     }
 
-    /// Orders a child to be stopped, and waits until it was.
+    /// Orders a child to be stopped, and waits until it was. Not before the start, which may wait
+    /// for the caller.
     pub(super) fn stop(&self, index: usize) -> Result<()> {
         let state = self.lock();
-        let before = state.ends[index].count;
+        let (before, started) = (state.ends[index].count, state.started);
         self.order_under(state, Order::Stop(index))?;
-        self.wait_for_end(self.lock(), index, before);
+        if started {
+            self.wait_for_end(self.lock(), index, before);
+        }
         Ok(())
     }
 
     /// Waits until the child runs no more and will not by itself.
     pub(super) fn wait(&self, index: usize) -> ChildStatus {
         let state = self.lock();
-        if !state.statuses[index].running {
+        if !state.statuses[index].running || !state.started {
             return state.statuses[index].clone();
         }
         let before = state.ends[index].count;

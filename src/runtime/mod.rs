@@ -248,7 +248,8 @@ impl Runtime {
     }
 
     /// Stops a child for good, and waits until it ended: it is told at once, gets SIGTERM after
-    /// half its grace and SIGKILL after the whole.
+    /// half its grace and SIGKILL after the whole. In a hook before the start it waits for nothing:
+    /// the child is stopped as soon as it was started.
     ///
     /// # Errors
     /// `NotFound`, `Stopping` once the runtime shuts down, `Forked`.

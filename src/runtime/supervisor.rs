@@ -87,6 +87,7 @@ impl Supervisor {
                 orders: VecDeque::new(),
                 statuses,
                 ends,
+                started: false,
                 closed: false,
                 when_all_ended: None,
                 left: false,
@@ -115,6 +116,7 @@ impl Supervisor {
     pub(super) fn start(self) -> Result<()> {
         let io = |e| Error::io("a supervisor's thread", e);
         let desk = self.desk.clone();
+        desk.lock().started = true;
         let (control, listening) = (self.control.clone(), self.desk.clone());
         let (spawned, all_spawned) = std::sync::mpsc::channel();
         let supervisor = std::thread::Builder::new()
