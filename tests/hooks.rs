@@ -35,6 +35,7 @@ fn main() {
         ),
         ("a_run_ends_however_early", a_run_ends_however_early),
         ("stopped_before_the_start", stopped_before_the_start),
+        ("a_shutdown_is_seen", a_shutdown_is_seen),
         ("a_hook_may_use_the_runtime", a_hook_may_use_the_runtime),
         ("a_hook_keeps_nothing_running", a_hook_keeps_nothing_running),
         ("a_shutdown_before_the_start", a_shutdown_before_the_start),
@@ -358,6 +359,30 @@ fn stopped_before_the_start(case: &Case) {
         !children[0].running && children[1].generation == 2
     });
     assert_eq!(runtime.wait("a").unwrap().generation, 1);
+}
+
+fn a_shutdown_is_seen(case: &Case) {
+    let script = "trap '' TERM; while [ ! -e \"$0\" ]; do sleep 0.02; done";
+    let go = case.file("go");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(&go);
+    let domain = case.domain.clone();
+    let is_stopping = move || {
+        let domain = ringlane::inspect::snapshot_domain(&domain).unwrap();
+        domain.main.unwrap().stopping
+    };
+    let seen = is_stopping.clone();
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::command("a", command).stop_grace(BY_WORD))
+        .on_before_child_stop(move |_, _| {
+            Case::here().note(seen());
+            std::fs::write(&go, "").unwrap();
+        })
+        .start()
+        .unwrap();
+    assert!(!is_stopping());
+    runtime.shutdown().unwrap();
+    assert_eq!(case.notes(), ["true"]);
 }
 
 fn a_hook_may_use_the_runtime(case: &Case) {

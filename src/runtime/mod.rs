@@ -322,6 +322,10 @@ impl Inner {
             return Ok(());
         }
         self.stopping.store(true, Ordering::Release);
+        let control = || self.control.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(control) = &*control() {
+            control.header().stopping.store(1, Ordering::Relaxed);
+        }
         for owned in self.owned().values() {
             owned.attachment.announce();
         }
@@ -330,7 +334,7 @@ impl Inner {
             // Also if its end is still lent: the file goes now, the end when it is dropped.
             owned.attachment.unlink();
         }
-        *self.control.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        *control() = None;
         let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner()).take();
         *self.store.lock().unwrap_or_else(|e| e.into_inner()) = None;
         let removed = Store::options().domain(&self.domain).remove(SHARED);
