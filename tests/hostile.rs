@@ -1,9 +1,11 @@
-//! A process scribbles over a channel and a store as fast as it can: it makes up positions, records,
-//! roles and locks, and punches holes. Those who share them get typed errors or values, and go on;
-//! those who share another channel and another store of the same domain notice nothing of it.
+//! A process scribbles over a channel and a store all the time, with pauses of up to 100 us: it makes
+//! up positions, records, roles and locks, and punches holes. Those who share them get typed errors or
+//! values, and go on; those who share another channel and another store of the same domain notice
+//! nothing of it.
 
 mod common;
 
+use common::damage::{Went, attached, done, opened, received, sent};
 use common::{Domain, LONG, Process, Random, Shared, base, play, say, scale, tally};
 use ringlane::{Channel, Store};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -29,7 +31,7 @@ const IS_OVER: usize = 0;
 const SCRIBBLED: usize = 1;
 const HOLES: usize = 2;
 const WENT_WELL: usize = 3;
-const WAS_REFUSED: usize = 4;
+const TOLD_OF_DAMAGE: usize = 4;
 
 const CAPACITY: usize = 4096;
 
@@ -95,8 +97,12 @@ fn scribble_a_word(file: &File, random: &mut Random) {
 
 fn use_them(domain: &str, shared: &Shared, as_host: bool) {
     let mut random = Random::printed();
-    let count = |went_well: bool| {
-        let word = if went_well { WENT_WELL } else { WAS_REFUSED };
+    let count = |went: Went| {
+        let word = match went {
+            Went::Well => WENT_WELL,
+            Went::Damaged => TOLD_OF_DAMAGE,
+            Went::Idly => return,
+        };
         shared.word(word).fetch_add(1, Relaxed);
     };
     while shared.word(IS_OVER).load(Relaxed) == 0 {
@@ -105,19 +111,25 @@ fn use_them(domain: &str, shared: &Shared, as_host: bool) {
             true => options.create("c"),
             false => options.open("c"),
         };
-        match end {
+        match attached(end) {
             Ok(mut end) => (0..200).for_each(|_| count(exchange(&mut end, &mut random))),
-            Err(_) if as_host => remove(domain, "c.channel"),
-            Err(_) => {}
+            Err(went) => {
+                count(went);
+                if as_host {
+                    remove(domain, "c.channel");
+                }
+            }
         }
         let options = Store::options().domain(domain).max_size(1 << 20);
-        match options
-            .lock_timeout(Duration::from_millis(1))
-            .open_or_create("s")
-        {
+        let options = options.lock_timeout(Duration::from_millis(1));
+        match opened(options.open_or_create("s")) {
             Ok(store) => (0..200).for_each(|_| count(change(&store, &mut random))),
-            Err(_) if as_host => remove(domain, "s.store"),
-            Err(_) => {}
+            Err(went) => {
+                count(went);
+                if as_host {
+                    remove(domain, "s.store");
+                }
+            }
         }
         if as_host && random.below(16) == 0 {
             remove(domain, "s.store");
@@ -126,48 +138,57 @@ fn use_them(domain: &str, shared: &Shared, as_host: bool) {
     say("stopped");
 }
 
-/// Whatever comes of it, it ends, and what it gives is a value.
-fn exchange(end: &mut Channel<[u8]>, random: &mut Random) -> bool {
+/// Whatever comes of it, it ends, and what it gives is a value or one of the errors for it.
+fn exchange(end: &mut Channel<[u8]>, random: &mut Random) -> Went {
     let len = random.below(2041) as usize >> random.below(8);
     let moment = Duration::from_micros(50);
     match random.below(8) {
-        0 | 1 => end.try_send(&vec![7; len][..]).is_ok(),
-        2 => end.send_timeout(&vec![7; len][..], moment).is_ok(),
-        3 => end.try_recv().is_ok(),
-        4 => end.recv_timeout(moment).is_ok(),
+        0 | 1 => sent(end.try_send(&vec![7; len][..])),
+        2 => sent(end.send_timeout(&vec![7; len][..], moment)),
+        3 => received(end.try_recv()),
+        4 => received(end.recv_timeout(moment)),
         // What is never empty, since somebody makes records up, need not end.
-        5 => end.try_iter().take(10_000).count() < 10_000,
+        5 => match end.try_iter().take(10_000).count() {
+            0 => Went::Idly,
+            _ => Went::Well,
+        },
         6 => {
             let stats = end.stats();
             assert!(stats.used <= stats.capacity);
-            true
+            Went::Idly
         }
         _ => match end.try_recv_ref() {
             Ok(message) => {
                 assert!(message.len() <= CAPACITY / 2);
                 assert_eq!(message.get().unwrap().len(), message.len());
-                true
+                Went::Well
             }
-            Err(_) => false,
+            Err(e) => received::<()>(Err(e)),
         },
     }
 }
 
-fn change(store: &Store, random: &mut Random) -> bool {
+fn change(store: &Store, random: &mut Random) -> Went {
     let key = [random.below(64) as u8];
     let len = random.below(1000) as usize >> random.below(6);
     match random.below(16) {
-        0..6 => store.set::<[u8]>(key, &vec![7; len]).is_ok(),
-        6..8 => store.delete(key).is_ok(),
-        8 => store.fetch_add(key, 1).is_ok(),
+        0..6 => done(store.set::<[u8]>(key, &vec![7; len])),
+        6..8 => done(store.delete(key)),
+        8 => done(store.fetch_add(key, 1)),
         9 => {
             let longer = |old: Option<Vec<u8>>| old.map(|old| [&old[..], b"x"].concat());
-            store.update::<[u8]>(key, longer).is_ok()
+            done(store.update::<[u8]>(key, longer))
         }
-        10 => store.keys().take(1 << 20).count() < 1 << 20,
-        11 => store.verify().is_ok(),
-        12 => store.stats().file_bytes > 0,
-        _ => store.get::<[u8]>(key).is_ok(),
+        10 => {
+            assert!(store.keys().take(1 << 20).count() < 1 << 20);
+            Went::Idly
+        }
+        11 => done(store.verify()),
+        12 => {
+            drop(store.stats());
+            Went::Idly
+        }
+        _ => done(store.get::<[u8]>(key)),
     }
 }
 
@@ -224,13 +245,13 @@ fn who_scribbles_harms_nobody_else() {
     drop(store);
     // The others left their dead segments' names, and with them the roster.
     drop(domain.of::<u64>().create("last").unwrap());
-    let [scribbled, holes, well, refused] =
-        [SCRIBBLED, HOLES, WENT_WELL, WAS_REFUSED].map(|at| shared.word(at).load(Relaxed));
-    assert!(scribbled > 0 && well > 0 && refused > 0);
+    let [scribbled, holes, well, damaged] =
+        [SCRIBBLED, HOLES, WENT_WELL, TOLD_OF_DAMAGE].map(|at| shared.word(at).load(Relaxed));
+    assert!(scribbled > 0 && well > 0 && damaged > 0);
     tally("hostile", "words that a process scribbled over", scribbled);
     tally("hostile", "holes that it punched", holes);
     tally("hostile", "calls beside it that went well", well);
-    tally("hostile", "calls beside it that told an error", refused);
+    tally("hostile", "calls beside it that told of damage", damaged);
     tally(
         "hostile",
         "exchanges of those who share nothing with it",

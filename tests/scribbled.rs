@@ -5,12 +5,11 @@ mod common;
 
 use common::actor::{self, act};
 use common::cases::{Cases, in_time};
+use common::damage::{attached, received, sent};
 use common::{Domain, Random, config, play, scale, tally};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use ringlane::{
-    Channel, Error, PeerState, RecvError, Result, SendError, TryRecvError, TrySendError,
-};
+use ringlane::{Channel, Error, PeerState, RecvError, Result, TryRecvError};
 use std::cell::Cell;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -148,47 +147,21 @@ fn an_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Errors that a scribbled-over channel may tell of. Anything else is a bug, a panic first of all.
-fn fine_to_send<V: std::fmt::Debug>(outcome: std::result::Result<(), TrySendError<V>>) {
-    match outcome {
-        Ok(()) | Err(TrySendError::Full(_)) => {}
-        Err(TrySendError::Send(
-            SendError::Closed(_) | SendError::PeerDied { .. } | SendError::Corrupt { .. },
-        )) => {}
-        Err(e) => panic!("{e:?}"),
-    }
-}
-
-fn fine_to_receive<V: std::fmt::Debug>(outcome: std::result::Result<V, TryRecvError>) {
-    match outcome {
-        Ok(_) | Err(TryRecvError::Empty) => {}
-        Err(TryRecvError::Recv(
-            RecvError::Closed
-            | RecvError::PeerDied { .. }
-            | RecvError::PeerRestarted { .. }
-            | RecvError::Corrupt { .. }
-            | RecvError::Decode(_)
-            | RecvError::ModeConflict { .. },
-        )) => {}
-        Err(e) => panic!("{e:?}"),
-    }
-}
-
 /// Gives whether it patched a word.
 fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) -> bool {
     let moment = Duration::from_micros(50);
     match act {
-        Act::TrySend(len) => fine_to_send(end.try_send(vec![7; *len])),
-        Act::SendTimeout(len) => fine_to_send(end.send_timeout(vec![7; *len], moment)),
+        Act::TrySend(len) => drop(sent(end.try_send(vec![7; *len]))),
+        Act::SendTimeout(len) => drop(sent(end.send_timeout(vec![7; *len], moment))),
         Act::Loan(len, cut) => match end.loan(*len) {
             Ok(mut loan) => {
                 loan.put(len / 3, &vec![9; len - len / 3]).unwrap();
                 loan.commit(*(cut.min(len))).unwrap();
             }
-            Err(e) => fine_to_send(Err(e)),
+            Err(e) => drop(sent(Err(e))),
         },
-        Act::TryRecv => fine_to_receive(end.try_recv()),
-        Act::RecvTimeout => fine_to_receive(end.recv_timeout(moment)),
+        Act::TryRecv => drop(received(end.try_recv())),
+        Act::RecvTimeout => drop(received(end.recv_timeout(moment))),
         Act::RecvRef(keep) => match end.try_recv_ref() {
             Ok(message) => {
                 assert!(message.len() <= RING as usize / 2);
@@ -198,7 +171,7 @@ fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) -> bool {
                     message.keep();
                 }
             }
-            Err(e) => fine_to_receive::<()>(Err(e)),
+            Err(e) => drop(received::<()>(Err(e))),
         },
         // What is never empty, since somebody patches it, need not end.
         Act::TryIter => assert!(end.try_iter().take(10_000).count() < 10_000),
@@ -207,7 +180,7 @@ fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) -> bool {
             let is_there = end.try_recv_ref().map(|message| message.keep());
             if is_there.is_ok() {
                 let outcome = end.recv_many(&mut Vec::new(), 100);
-                fine_to_receive(outcome.map_err(TryRecvError::Recv));
+                received(outcome.map_err(TryRecvError::Recv));
             }
         }
         Act::Peer => match end.peer() {
@@ -221,23 +194,6 @@ fn do_act(act: &Act, end: &mut Channel<[u8]>, file: &File) -> bool {
         Act::Patch(patch) => return patch.apply(file),
     }
     false
-}
-
-fn fine_to_attach(outcome: Result<Channel<[u8]>>) -> Option<Channel<[u8]>> {
-    match outcome {
-        Ok(channel) => Some(channel),
-        Err(
-            Error::Refused { .. }
-            | Error::Corrupt { .. }
-            | Error::Layout { .. }
-            | Error::ForeignRoster { .. }
-            | Error::TypeMismatch { .. }
-            | Error::AlreadyExists { .. }
-            | Error::EndTaken { .. }
-            | Error::NotFound { .. },
-        ) => None,
-        Err(e) => panic!("{e:?}"),
-    }
 }
 
 /// A channel as it lies there after both of its processes were killed.
@@ -289,8 +245,8 @@ fn scribbled_channels_give_typed_errors() {
             opened = open_file();
             is_patched |= apply_all(&before, &opened);
             // Those who come now find it so.
-            let create = || fine_to_attach(options().create("c"));
-            let open = || fine_to_attach(options().open("c"));
+            let create = || attached(options().create("c")).ok();
+            let open = || attached(options().open("c")).ok();
             if guest_first {
                 let guest = open();
                 [create(), guest]
@@ -472,17 +428,17 @@ fn scribbled_rosters_give_typed_errors() {
         };
         let attach = |outcome: Result<Channel<[u8]>>| match outcome {
             Err(Error::TooManyProcesses { .. }) => None,
-            other => fine_to_attach(other),
+            other => attached(other).ok(),
         };
         let mut ends = [attach(options().create("c")), attach(options().open("c"))];
         for patches in [&[][..], &during[..]] {
             is_patched |= apply_all(patches, &opened);
             for end in ends.iter_mut().flatten() {
                 for _ in 0..5 {
-                    fine_to_send(end.try_send(vec![7; 1000]));
+                    sent(end.try_send(vec![7; 1000]));
                 }
-                fine_to_receive(end.try_recv());
-                fine_to_receive(end.recv_timeout(Duration::from_micros(50)));
+                received(end.try_recv());
+                received(end.recv_timeout(Duration::from_micros(50)));
                 let _ = end.peer();
             }
             // Others may come meanwhile.

@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod cases;
+pub mod damage;
 pub mod random;
 pub mod seccomp;
 pub mod seen;
