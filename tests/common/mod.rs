@@ -21,7 +21,7 @@ pub use random::{Random, config};
 pub use tally::{scale, skip, tally};
 pub use times::{Times, now};
 
-use ringlane::{Channel, ChannelOptions, Message};
+use ringlane::{Channel, ChannelOptions, Message, Wait};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -81,6 +81,16 @@ impl Slow {
         let outcome = call();
         self.0 += start.elapsed().as_millis() as u64 / 10;
         outcome
+    }
+}
+
+/// A way to wait, by the word that a role's arguments have for it.
+pub fn wait_of(name: &str) -> Wait {
+    match name {
+        "spin" => Wait::Spin,
+        "adaptive" => Wait::Adaptive,
+        "sleep" => Wait::Sleep,
+        other => panic!("{other:?}"),
     }
 }
 
