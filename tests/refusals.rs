@@ -6,7 +6,7 @@ mod common;
 
 use common::actor::{self, act};
 use common::seen::{Facts, Seen, gave_away, tally_refusals};
-use common::{Domain, LONG, Process, play, say, tally};
+use common::{Domain, LONG, Process, play, say, skip, tally};
 use ringlane::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use ringlane::{Channel, Error, Message, Plain, Result, Store};
 use std::fs::{self, File, Permissions};
@@ -782,8 +782,8 @@ fn a_small_file_system_is_no_space_and_no_signal() {
     };
     let works = mounted().arg("true").output();
     if !works.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: `unshare {namespaces}` and a mount are not possible here");
-        return;
+        let why = format!("`unshare {namespaces}` and a mount are not possible here");
+        return skip("no-room", &why);
     }
     let mut unshare = mounted();
     unshare.arg(std::env::current_exe().unwrap());

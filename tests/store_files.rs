@@ -4,7 +4,7 @@
 mod common;
 
 use common::stores::{self, actor, actor_with, fill, options, version_of};
-use common::{Domain, Process, hear, play, say, scale};
+use common::{Domain, Process, hear, play, say, scale, skip};
 use ringlane::{Error, Store};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -396,8 +396,8 @@ fn a_small_file_system_is_no_space_and_no_signal() {
     let mut unshare = Command::new("unshare");
     let works = unshare.args([namespaces, "true"]).output();
     if !works.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: `unshare {namespaces}` is not possible here");
-        return;
+        let why = format!("`unshare {namespaces}` is not possible here");
+        return skip("no-room", &why);
     }
     for place in ["d", scratch.path()] {
         let mut unshare = Command::new("unshare");

@@ -4,7 +4,7 @@
 mod common;
 
 use common::stores::{self, fill, version_of};
-use common::{Domain, Process, Random, Shared, Word, hear, play, say, scale, until};
+use common::{Domain, Process, Random, Shared, Word, hear, play, say, scale, skip, until};
 use ringlane::{Error, Store};
 use std::collections::HashMap;
 use std::process::Command;
@@ -548,7 +548,10 @@ fn processes_with_the_store_at_different_addresses_share_it() {
         if let Some(layout) = layout {
             let works = Command::new("setarch").args([layout, "true"]).status();
             if !works.is_ok_and(|status| status.success()) {
-                eprintln!("skipped: `setarch {layout}` is not possible here");
+                skip(
+                    "history",
+                    &format!("`setarch {layout}` is not possible here"),
+                );
                 continue;
             }
             command = Command::new("setarch");

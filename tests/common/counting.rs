@@ -1,7 +1,7 @@
 //! What a call costs that a clock does not tell: allocations are counted by the allocator of the test
 //! binary, system calls by `strace`. A test that wants it includes this file beside `common`.
 
-use crate::common::Process;
+use crate::common::{Process, skip};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub fn strace_works() -> bool {
     let output = Command::new("strace").args(["-c", "true"]).output();
     let works = output.is_ok_and(|output| output.status.success());
     if !works {
-        eprintln!("skipped: there is no `strace`, or it may not trace here");
+        skip("wakeup", "there is no `strace`, or it may not trace here");
     }
     works
 }
