@@ -10,7 +10,8 @@ mod common;
 #[allow(dead_code)]
 mod dump;
 
-use common::config;
+use common::cases::Cases;
+use common::{LONG, Process, Random, as_role, base, config, play, say, scale, tally, until};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use ringlane::inspect::{
@@ -18,13 +19,14 @@ use ringlane::inspect::{
     snapshot_domain,
 };
 use ringlane::{Channel, ChildResult, Mode, Runtime};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process};
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -32,12 +34,6 @@ const PAGE: usize = 4096;
 /// The version of the layout that is written here.
 const LAYOUT: u64 = 4;
 const ROSTER_ID: u64 = 0x1122_3344_5566_7788;
-
-fn base() -> PathBuf {
-    let place = std::env::var_os("RINGLANE_DIR").unwrap_or("/dev/shm".into());
-    let uid = rustix::process::geteuid().as_raw();
-    PathBuf::from(place).join(format!("ringlane-{uid}"))
-}
 
 /// A domain of a test's own. At the end nothing may be left of it.
 struct TestDomain {
@@ -602,14 +598,6 @@ impl Drop for Done<'_> {
     }
 }
 
-/// How many times what is random is tried.
-fn scale() -> u32 {
-    match std::env::var("RINGLANE_SCALE").as_deref() {
-        Ok("ci") => 10_000,
-        _ => 1_000,
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Damage {
     Word(usize, u64),
@@ -671,34 +659,35 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-/// What this thread took: how long it waited for a processor is not its fault.
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Whatever lies in the files: a picture, soon, and text of it.
 #[test]
 fn damaged_files_are_survived() {
     let (domain, _token, dead) = domain_by_hand();
     let some = || prop::collection::vec(damage(), 0..6);
-    let mut runner = TestRunner::new(config(scale() as usize));
-    let outcome = runner.run(
-        &(some(), some(), some()),
-        |(in_roster, in_channel, in_runtime)| {
-            domain.write("roster", &damaged(roster(dead).0, &in_roster));
-            domain.write("points.channel", &damaged(channel(dead).0, &in_channel));
-            domain.write("runtime", &damaged(runtime().0, &in_runtime));
-            let start = processor_time();
+    let mut runner = TestRunner::new(config(scale(1_000, 10_000)));
+    let cases = Cases::new("damaged files");
+    let damaged_some = Cell::new(0);
+    let outcome = runner.run(&(some(), some(), some()), |damages| {
+        let sound = [roster(dead).0, channel(dead).0, runtime().0];
+        let (in_roster, in_channel, in_runtime) = &damages;
+        let all = [in_roster, in_channel, in_runtime];
+        let mut any = false;
+        for (i, file) in ["roster", "points.channel", "runtime"].iter().enumerate() {
+            let bytes = damaged(sound[i].clone(), all[i]);
+            any |= bytes != sound[i];
+            domain.write(file, &bytes);
+        }
+        cases.play(|| {
             domain.look_closely();
             domain.dump(&["--hex", "40"]);
             domain.dump(&["--hex", "40", "--json"]);
-            let took = processor_time() - start;
-            prop_assert!(took < Duration::from_secs(5), "took {took:?}");
-            Ok(())
-        },
-    );
+        });
+        damaged_some.set(damaged_some.get() + u64::from(any));
+        Ok(())
+    });
     outcome.unwrap_or_else(|e| panic!("{e}"));
+    let what = "damaged domains that the inspector looked at";
+    tally("corrupt", what, damaged_some.get());
 }
 
 /// And whatever is being written there meanwhile.
@@ -715,19 +704,12 @@ fn files_that_change_under_its_eyes_are_survived() {
     std::thread::scope(|scope| {
         let ended = Done(&done);
         scope.spawn(|| {
-            let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+            let mut random = Random::printed();
             while !done.load(Relaxed) {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let file = &files[(random % 3) as usize];
+                let file = &files[random.below(3) as usize];
                 // The first words stay, or there is nothing to look at.
-                let at = 24 + (random >> 8) % 12_000;
-                let word = if random >> 60 < 8 {
-                    random >> 40
-                } else {
-                    random
-                };
+                let at = 24 + random.below(12_000);
+                let word = random.next() >> (40 * random.below(2));
                 file.write_all_at(&word.to_ne_bytes(), at & !7).unwrap();
                 // Kept whole now and then: the capacity, and something to walk.
                 file.write_all_at(&4096u64.to_ne_bytes(), 128).unwrap();
@@ -742,19 +724,15 @@ fn files_that_change_under_its_eyes_are_survived() {
     });
 }
 
-/// Plays a part in another process: the test binary runs itself with only this test.
 #[test]
-fn actor() {
-    let Ok(part) = std::env::var("RINGLANE_TEST_ACTOR") else {
-        return;
-    };
-    // Not to outlive a test that was aborted, nor to hang.
-    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    // SAFETY: no pointers.
-    unsafe { libc::alarm(120) };
-    let words: Vec<String> = part.split(' ').map(str::to_string).collect();
-    let domain = words.get(1).map_or("", |domain| domain);
-    match &*words[0] {
+#[ignore = "what the processes of these tests run"]
+fn process() {
+    play(act);
+}
+
+fn act(role: &str, arguments: &[&str]) {
+    let domain = arguments[0];
+    match role {
         "host" => {
             let mut channel = Channel::<str>::options()
                 .domain(domain)
@@ -774,11 +752,11 @@ fn actor() {
         }
         "stuffed-host" | "stuffed-guest" => {
             let options = Channel::<[u8]>::options().domain(domain).capacity(4096);
-            let mut channel = match &*words[0] {
+            let mut channel = match role {
                 "stuffed-host" => options.create("stuffed").unwrap(),
                 _ => options.open("stuffed").unwrap(),
             };
-            say_ready();
+            say("ready");
             loop {
                 channel.send(&[7; 500][..]).unwrap();
             }
@@ -791,7 +769,9 @@ fn actor() {
             ready();
         }
         "dump" => {
-            let status = dump::run(&words[1..], &mut io::stdout());
+            let words = arguments.iter().filter(|word| !word.is_empty());
+            let words: Vec<_> = words.map(ToString::to_string).collect();
+            let status = dump::run(&words, &mut io::stdout());
             std::process::exit(status.into());
         }
         other => panic!("{other}"),
@@ -805,83 +785,30 @@ fn worker(child: ringlane::Child) -> ChildResult {
     Ok(())
 }
 
-fn say_ready() {
-    let mut out = io::stdout();
-    out.write_all(b"ready\n").unwrap();
-    out.flush().unwrap();
-}
-
 /// Says so, and keeps what the caller holds until the process is killed.
 fn ready() {
-    say_ready();
+    say("ready");
     loop {
         std::thread::park();
     }
 }
 
-fn actor_command(part: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        // With one, the harness begins the first line that an actor writes.
-        .args(["--exact", "--nocapture", "actor", "--test-threads=2"])
-        .env("RINGLANE_TEST_ACTOR", part);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command
+/// Starts a process that plays `role`, and waits until it is ready.
+fn start(role: &str, domain: &TestDomain) -> Process {
+    // A main's child is this program as well, but not a child of this process.
+    let program = Command::new("/proc/self/exe");
+    let mut process = Process::start_by(program, role, &[&domain.name]);
+    assert_eq!(process.line(), "ready");
+    process
 }
 
-/// A running actor. Killed at the end, however the test ends.
-struct Actor(Child, Option<BufReader<ChildStdout>>);
-
-impl Actor {
-    fn start(part: &str) -> Actor {
-        let mut actor = Actor(actor_command(part).spawn().unwrap(), None);
-        let mut out = BufReader::new(actor.0.stdout.take().unwrap());
-        let mut lines = out.by_ref().lines().map_while(Result::ok);
-        assert!(
-            lines.any(|line| line == "ready"),
-            "{part} did not get ready"
-        );
-        // Kept open: its children write there, too.
-        actor.1 = Some(out);
-        actor
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    fn stop(&self) {
-        self.signal(Signal::STOP);
-        let stopped = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-            stat.contains(") T ")
-        };
-        wait_until("it is stopped", stopped);
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Actor {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    wait_for(what, || condition().then_some(()));
+fn stop(process: &Process) {
+    process.signal(Signal::STOP);
+    until(|| process.state() == 'T');
 }
 
 fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + LONG;
     loop {
         if let Some(found) = look() {
             return found;
@@ -891,7 +818,7 @@ fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-/// What the actors `host` and `guest` leave in their channel, whatever becomes of them.
+/// What the roles `host` and `guest` leave in their channel, whatever becomes of them.
 fn assert_lines(channel: &ChannelInfo) {
     let counts = |d: &DirectionInfo| (d.sent, d.received, d.undelivered, d.mode);
     assert_eq!(counts(&channel.directions[0]), (3, 1, 2, ModeInUse::Recv));
@@ -905,8 +832,8 @@ fn assert_lines(channel: &ChannelInfo) {
 #[test]
 fn processes_are_shown_alive_stopped_and_dead() {
     let domain = TestDomain::named();
-    let mut host = Actor::start(&format!("host {}", domain.name));
-    let mut guest = Actor::start(&format!("guest {}", domain.name));
+    let mut host = start("host", &domain);
+    let mut guest = start("guest", &domain);
     let check = |host_state, guest_state| {
         let seen = domain.look_closely();
         let channel = only_channel(&seen);
@@ -925,8 +852,8 @@ fn processes_are_shown_alive_stopped_and_dead() {
     use EndState::{Alive, Dead};
     assert_eq!(check(Alive, Alive), [""; 0]);
 
-    guest.stop();
-    host.stop();
+    stop(&guest);
+    stop(&host);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(check(Alive, Alive), [""; 0]);
 
@@ -969,22 +896,18 @@ fn processes_are_shown_alive_stopped_and_dead() {
 fn a_main_process_and_its_child_are_shown_alive_stopped_and_dead() {
     use EndState::{Alive, Dead};
     let domain = TestDomain::named();
-    let mut main = Actor::start(&format!("main {}", domain.name));
+    let mut main = start("main", &domain);
     let child = || domain.look().children[0].clone();
-    wait_until("the child runs", || child().state == ChildState::Running);
+    until(|| child().state == ChildState::Running);
     let first = child();
     let pid = Pid::from_raw(first.pid.unwrap() as i32).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
-    wait_until("it is back", || {
-        child().state == ChildState::Running && child().generation == 2
-    });
+    until(|| child().state == ChildState::Running && child().generation == 2);
     let active = |domain: &DomainInfo| {
         let found = domain.channels.iter().find(|c| c.name == "worker-active");
         found.unwrap().clone()
     };
-    wait_until("it holds its end", || {
-        active(&domain.look()).guest.pid == child().pid
-    });
+    until(|| active(&domain.look()).guest.pid == child().pid);
 
     let check = |alive: bool, state: EndState| {
         let seen = domain.look_closely();
@@ -1006,14 +929,14 @@ fn a_main_process_and_its_child_are_shown_alive_stopped_and_dead() {
     assert_eq!(check(true, Alive), [""; 0]);
 
     let second = Pid::from_raw(child().pid.unwrap() as i32).unwrap();
-    main.stop();
+    stop(&main);
     kill_process(second, Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(check(true, Alive), [""; 0]);
 
     let main_pid = main.pid();
     main.signal(Signal::KILL);
-    wait_until("both are dead", || {
+    until(|| {
         let channel = active(&domain.look());
         (channel.host.state, channel.guest.state) == (Dead, Dead)
     });
@@ -1035,8 +958,8 @@ fn a_main_process_and_its_child_are_shown_alive_stopped_and_dead() {
 #[test]
 fn two_ends_that_wait_for_each_other_are_a_warning() {
     let domain = TestDomain::named();
-    let mut host = Actor::start(&format!("stuffed-host {}", domain.name));
-    let mut guest = Actor::start(&format!("stuffed-guest {}", domain.name));
+    let mut host = start("stuffed-host", &domain);
+    let mut guest = start("stuffed-guest", &domain);
     let stuck = || {
         let seen = domain.look();
         let stuck = |w: &String| w.contains("both ends wait in `send`");
@@ -1147,7 +1070,7 @@ fn it_only_looks() {
             }
             seen
         });
-        wait_until("a mapping is caught", || {
+        until(|| {
             assert_eq!(
                 only_channel(&domain.look()).directions[0].undelivered,
                 (1 << 20) - 1
@@ -1167,9 +1090,30 @@ fn it_only_looks() {
     );
 }
 
+/// The example, to run in a process of its own.
+fn dump_command(arguments: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    // With one thread, the harness begins the first line that it writes.
+    let harness = [
+        "process",
+        "--exact",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=2",
+    ];
+    command.args(harness);
+    as_role(
+        &mut command,
+        "dump",
+        &arguments.split(' ').collect::<Vec<_>>(),
+    );
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
 /// Runs the example in a process of its own; gives its exit status, and what it wrote where.
 fn run_dump(arguments: &str, place: Option<&PathBuf>) -> (i32, String, String) {
-    let mut command = actor_command(&format!("dump{arguments}"));
+    let mut command = dump_command(arguments);
     if let Some(place) = place {
         command.env("RINGLANE_DIR", place);
     }
@@ -1254,16 +1198,16 @@ fn a_closed_pipe_ends_it_in_order() {
     let place = std::env::temp_dir().join(format!("test-dump-pipe-{}", std::process::id()));
     fs::create_dir(&place).unwrap();
     for arguments in [" --watch 0.01", " --watch 0.01 --json", ""] {
-        let mut command = actor_command(&format!("dump{arguments}"));
+        let mut command = dump_command(arguments);
         command.env("RINGLANE_DIR", &place).stderr(Stdio::piped());
-        let mut child = Actor(command.spawn().unwrap(), None);
-        let mut out = BufReader::new(child.0.stdout.take().unwrap());
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
         // What comes before is of the harness, which minds a closed pipe.
         let mut lines = out.by_ref().lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("ringlane")), "{arguments}");
         drop(out);
-        let status = child.0.wait().unwrap();
-        let errors = io::read_to_string(child.0.stderr.take().unwrap()).unwrap();
+        let status = child.wait().unwrap();
+        let errors = io::read_to_string(child.stderr.take().unwrap()).unwrap();
         assert!(
             status.code() == Some(0) && errors.is_empty(),
             "{status} {errors}"
