@@ -200,14 +200,16 @@ impl<T: Message + ?Sized> Receiver<T> {
 
     /// Receives until the end: passes over `PeerDied`, `PeerRestarted` and messages that do not
     /// decode, and ends at `Closed`, `Stopping` and whatever else ends all receiving, such as an
-    /// end that only allows listening.
+    /// end that only allows listening. So does a whole ring of messages, one behind the other, that
+    /// do not decode: it may be damaged, and have no end.
     pub fn iter(&mut self) -> Iter<'_, T> {
         Iter(self)
     }
 
-    /// Receives what is there now; otherwise as [`iter`](Self::iter).
+    /// Receives what is there now; otherwise as [`iter`](Self::iter). What comes meanwhile may be
+    /// among it, but it ends, also beside one who never ceases to send.
     pub fn try_iter(&mut self) -> TryIter<'_, T> {
-        TryIter(self)
+        TryIter::new(self)
     }
 
     /// The next message in place, waiting for one. It counts as received when the guard is
