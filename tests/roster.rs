@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Domain, Process, actor, play, scale};
-use ringlane::Error;
+use common::{Domain, LONG, Process, actor, play, say, scale};
+use ringlane::{Channel, Error, RecvError, TryRecvError};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -20,10 +20,14 @@ fn process() {
         "actor" => actor::act(arguments),
         // Holds an end, and becomes another program of the same pid.
         "changeling" => {
-            let channel = ringlane::Channel::<u64>::options()
+            let mut channel = Channel::<u64>::options()
                 .domain(arguments[0])
                 .open("c")
                 .unwrap();
+            if arguments.len() > 1 {
+                say("open");
+                channel.recv().unwrap();
+            }
             let error = Command::new("/proc/self/exe")
                 .args(std::env::args_os().skip(1))
                 .env("RINGLANE_TEST_ROLE", "actor")
@@ -117,5 +121,29 @@ fn a_program_may_take_what_the_one_that_became_it_held() {
     host.send(7).unwrap();
     assert_eq!(guest.ask("recv"), "Ok(7)");
     drop(host);
+    guest.finish();
+}
+
+/// The new program comes by another slot than the old one had.
+#[test]
+fn what_a_program_held_before_it_became_another_is_not_held() {
+    let domain = Domain::new("changeling-elsewhere");
+    let before = actor::host(domain.name(), "x");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let mut guest = Process::start("changeling", &[domain.name(), "later"]);
+    assert_eq!(guest.line(), "open");
+    assert_eq!(host.try_recv(), Err(TryRecvError::Empty));
+    // So there is a lower one now.
+    before.finish();
+    host.send(7).unwrap();
+    assert_eq!(guest.ask("open c"), "Ok");
+    let pid = guest.pid();
+    let died = Err(TryRecvError::Recv(RecvError::PeerDied { pid }));
+    assert_eq!(host.recv_timeout(LONG), died);
+    let generation = 2;
+    let restarted = Err(TryRecvError::Recv(RecvError::PeerRestarted { generation }));
+    assert_eq!(host.recv_timeout(LONG), restarted);
+    assert_eq!(guest.ask("send 8"), "Ok(())");
+    assert_eq!(host.recv_timeout(LONG), Ok(8));
     guest.finish();
 }

@@ -20,7 +20,8 @@
 //! # Coming and going
 //! A free byte is not enough to take a slot: the identity written there must be dead by its pid
 //! too, else the slot of a living process that lost its token would be taken. The generation is
-//! raised before the new identity is written. Whoever leaves last removes the roster and the
+//! raised before the new identity is written. Who takes one gives up the others of its pid, which a
+//! program that exec'ed into it had. Whoever leaves last removes the roster and the
 //! directory: it takes all 256 bytes, marks the roster RETIRED and unlinks it; who took a byte looks
 //! for that mark, and starts again by name.
 
@@ -344,7 +345,9 @@ fn take_slot(directory: &Directory, segment: &Segment, token: &OwnedFd) -> Resul
                 break;
             }
             if may_be_taken(slot, segment, pid_namespace) {
-                return Ok(Some(occupy(slot, k)));
+                let holder = occupy(slot, k);
+                leave_what_we_were(header, token, pid_namespace, k);
+                return Ok(Some(holder));
             }
             sys::unlock_range(token.as_fd(), k as u64, 1).map_err(io)?;
         }
@@ -371,6 +374,30 @@ fn may_be_taken(slot: &Slot, roster: &Segment, pid_namespace: u64) -> bool {
     identity::proof(slot, pid_namespace) != Proof::Alive
         || slot.pid.load(Relaxed) == u64::from(std::process::id())
         || identity::has_exec_ed(slot, roster)
+}
+
+/// A program that exec'ed into this one is dead, but from now on its pid is that of one that maps
+/// the roster: its slots are given up. Every slot of our pid with a free byte is such a one, but for
+/// `mine`; a byte that is not free is another handle's of this process, which came by another path.
+fn leave_what_we_were(header: &RosterHeader, token: &OwnedFd, pid_namespace: u64, mine: usize) {
+    let ours = u64::from(std::process::id());
+    let is_ours = |slot: &Slot| {
+        slot.pid.load(Relaxed) == ours
+            && pid_namespace != 0
+            && slot.pid_namespace.load(Relaxed) == pid_namespace
+    };
+    for (k, slot) in header.slots.iter().enumerate() {
+        let byte = k as u64;
+        if k == mine || !is_ours(slot) || !matches!(sys::lock_byte(token.as_fd(), byte), Ok(true)) {
+            continue;
+        }
+        // Whose it was may have left meanwhile, and another have come and gone.
+        if is_ours(slot) {
+            slot.pid.store(0, Relaxed);
+            raise_generation(slot);
+        }
+        let _ = sys::unlock_range(token.as_fd(), byte, 1);
+    }
 }
 
 /// Whoever retired the roster was killed before it could unlink it.
