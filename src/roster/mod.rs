@@ -244,6 +244,8 @@ impl Drop for Roster {
         // While the token is ours still: the slot is nobody's from here on. Else our own next
         // attachment would take it for that of a living process that lost its token.
         let slot = &self.segment.header::<RosterHeader>().slots[usize::from(self.holder.slot)];
+        // Who sees that we left sees what we gave up before; partner: the first fence in `is_alive`.
+        crate::sync::fence(Release);
         slot.pid.store(0, Relaxed);
         raise_generation(slot);
         // Before we look who else is there: of two that leave at once, each would see the other's
@@ -465,10 +467,13 @@ fn is_alive(segment: &Segment, token: &OwnedFd, pid_namespace: u64, holder: Hold
     let slot = &header.slots[usize::from(holder.slot)];
     // The mapping may be read-only: Relaxed loads, and fences.
     let same = || slot.generation.load(Relaxed) & GENERATION_MASK == u64::from(holder.generation);
-    if !same() || !is_of_this_boot(header) {
+    let was_same = same();
+    // Before any verdict, also the quick one: who was told that a holder is gone looks again at what
+    // it held; partner: the fence in the drop of a `Roster`.
+    crate::sync::fence(Acquire);
+    if !was_same || !is_of_this_boot(header) {
         return false;
     }
-    crate::sync::fence(Acquire);
     let Ok(locked) = sys::range_is_locked(token.as_fd(), u64::from(holder.slot), 1) else {
         return true;
     };
