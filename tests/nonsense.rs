@@ -1,9 +1,11 @@
-//! Nonsense in a ring ends a call, also one that passes over what does not decode.
+//! Nonsense in a ring ends a call, also one that passes over what does not decode; and a receiver
+//! that met it stays `Corrupt`, whoever uses it.
 
 mod common;
 
 use common::actor::{self, act};
 use common::{Domain, Watchdog, play};
+use ringlane::{Error, RecvError, TryRecvError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -65,4 +67,24 @@ fn what_is_there_now_is_not_without_an_end() {
     let _watchdog = patience();
     let _ = guest.try_iter().count();
     drop(host);
+}
+
+#[test]
+fn a_listener_is_told_that_its_receiver_is_corrupt() {
+    let domain = Domain::new("stays-corrupt");
+    let host = actor::host(domain.name(), "c");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    // Longer than any record.
+    write(&domain, RECORDS, DATA | RING);
+    let corrupt = guest.try_recv();
+    assert!(
+        matches!(corrupt, Err(TryRecvError::Recv(RecvError::Corrupt { .. }))),
+        "{corrupt:?}"
+    );
+    // Who found nonsense believes nothing that lies there later.
+    write(&domain, RECORDS, 0);
+    host.finish();
+    let (_sender, receiver) = guest.split();
+    let ended = receiver.on_receive(|_| ()).unwrap().join();
+    assert!(matches!(ended, Err(Error::Corrupt { .. })), "{ended:?}");
 }

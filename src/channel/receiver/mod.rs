@@ -286,7 +286,10 @@ impl<T: Message + ?Sized> Receiver<T> {
     pub(crate) fn enter_passive(&mut self, stop: Arc<std::sync::atomic::AtomicBool>) {
         let line = &self.consumer.ring().header().consumer;
         line.mode.store(Mode::Passive.bits(), Relaxed);
-        self.gate = Gate::Open;
+        // A ring that was found corrupt stays so.
+        if self.gate == Gate::Fresh {
+            self.gate = Gate::Open;
+        }
         self.interrupted = Some(stop);
     }
 
