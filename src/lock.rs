@@ -83,32 +83,38 @@ pub(crate) fn wait(
     } else {
         me | WAITERS
     };
+    // Each round lost was lost to another, or to somebody who scribbles, and time is looked at all
+    // the same: a hundred when it is up are no coincidence.
+    let mut late = 0;
+    let mut lost = || {
+        late += u32::from(start.elapsed() >= timeout);
+        let holder = if late < 100 { None } else { owner(lock.seen()) };
+        holder.map_or(Ok(()), Err)
+    };
     loop {
         let seen = lock.seen();
-        if seen & !WAITERS == 0 {
+        let Some(holder) = owner(seen) else {
             // Free. The bit alone is what somebody scribbled, and as good as free.
             if lock.exchange(seen, mine) {
                 return Ok(());
             }
+            lost()?;
             continue;
-        }
+        };
         let marked = seen | WAITERS;
         if seen != marked && !lock.exchange(seen, marked) {
+            lost()?;
             continue;
         }
         let left = timeout.saturating_sub(start.elapsed());
         if lock.wait(marked, left.min(SLICE)) {
-            // Woken, or the word changed, or for no reason. Time is looked at all the same, lest
-            // others be quicker for ever.
+            // Woken, or the word changed, or for no reason.
             if start.elapsed() < timeout {
                 continue;
             }
         }
         // A slice passed, or time is up, and nobody gave it back when we last looked. Should it have
         // changed hands since, the exchange below fails.
-        let Some(holder) = owner(marked) else {
-            continue;
-        };
         if !is_alive(holder) {
             let judged = if without(Step::JudgedWord) {
                 lock.seen()
@@ -118,6 +124,7 @@ pub(crate) fn wait(
             if lock.exchange(judged, mine) {
                 return Ok(());
             }
+            lost()?;
             continue;
         }
         if start.elapsed() >= timeout {
