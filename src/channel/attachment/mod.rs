@@ -167,10 +167,12 @@ impl Attachment {
                 linked?;
                 continue;
             }
-            let attachment = Attachment::new(roster, name, segment, capacity, End::Guest, claimed);
-            if let Some(stamp) = stamp {
-                attachment.stamp(stamp)?;
+            if let Err(e) = stamp.map_or(Ok(()), |stamp| write_stamp(&segment, name, stamp)) {
+                // Another stamped it first. What we found stays to be told, such as a death.
+                role::restore(guest, claimed);
+                return Err(e);
             }
+            let attachment = Attachment::new(roster, name, segment, capacity, End::Guest, claimed);
             attachment.arrive(keep_undelivered)?;
             return Ok(attachment);
         }
