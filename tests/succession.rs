@@ -4,7 +4,10 @@
 mod common;
 
 use common::{Domain, Slow, actor, play};
-use ringlane::{Channel, RecvError, TryRecvError};
+use ringlane::{Channel, Error, RecvError, TryRecvError};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -166,4 +169,40 @@ fn each_of_many_is_offered_at_once() {
     });
     assert_eq!(host.send_all(slow).unwrap(), 20);
     drop(receiver.join().unwrap());
+}
+
+/// Else a creator that is killed just then would have it forgotten that the host died.
+#[test]
+fn who_cannot_replace_a_channel_leaves_its_roles_alone() {
+    let domain = Domain::new("not-swept");
+    let mut host = actor::host(domain.name(), "c");
+    let guest = actor::guest(domain.name(), "c");
+    host.kill();
+    let file = File::open(domain.file("c")).unwrap();
+    let role_of_host = || {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, 32).unwrap();
+        word
+    };
+    let before = role_of_host();
+    let is_over = AtomicBool::new(false);
+    let unchanged = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut unchanged = true;
+            while !is_over.load(Ordering::Relaxed) {
+                unchanged &= role_of_host() == before;
+            }
+            unchanged
+        });
+        for _ in 0..1000 {
+            let other = domain.of::<u32>().create("c");
+            assert!(matches!(other, Err(Error::TypeMismatch { .. })));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        watching.join().unwrap()
+    });
+    assert!(unchanged);
+    guest.finish();
+    drop(file);
+    domain.remove::<u64>("c");
 }

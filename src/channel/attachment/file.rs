@@ -86,6 +86,12 @@ pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> Result<bool> {
     if prologue.roster.load(Relaxed) != roster.id() {
         return Ok(false);
     }
+    // Before we claim anything: should we be killed before we restored it, a guest that lives would
+    // never hear that its host died.
+    let guest = Role::load(&prologue.guest);
+    if guest.is_held() && roster.is_alive(guest.holder) {
+        return Ok(false);
+    }
     // CLOSED is final, so it need not be claimed.
     let closed = |word| Role::load(word).state == State::Closed;
     let host = match role::claim_to_sweep(&prologue.host, roster) {
