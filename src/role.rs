@@ -11,7 +11,7 @@
 //! | `HELD` | held | anyone once the holder is dead |
 //! | `SUCCEEDED` | held by one whose predecessor died | as `HELD` |
 //! | `SWEPT` | about to be removed by the holder | anyone once the holder is dead |
-//! | `CLOSED` | given up for good | nobody |
+//! | `CLOSED` | given up for good | who creates a channel again in which messages were left |
 //!
 //! The epoch counts claims: it is the generation of an end that users see. A claim is one
 //! compare-exchange of the exact word that was judged, so of two takers one loses, and a taker
@@ -128,6 +128,16 @@ pub(crate) fn claim_to_sweep(word: &AtomicU64, roster: &Roster) -> Result<Claime
     claim_as(word, roster, |_| State::Swept)
 }
 
+/// Claims a role that was closed, for one who knows that nobody needs to see it so any more.
+pub(crate) fn claim_closed(word: &AtomicU64, roster: &Roster) -> Result<Claimed, Denied> {
+    let seen = word.load(Acquire);
+    let before = Role::from_word(seen);
+    if before.state != State::Closed {
+        return Err(Denied::Gone);
+    }
+    exchange(word, seen, State::Held, roster).ok_or(Denied::Gone)
+}
+
 fn claim_as(
     word: &AtomicU64,
     roster: &Roster,
@@ -146,26 +156,31 @@ fn claim_as(
             State::Held | State::Succeeded | State::Swept => {}
             State::Closed => return Err(Denied::Gone),
         }
-        let epoch = (before.epoch + 1) & EPOCH_MASK;
-        let role = Role {
-            holder: roster.me(),
-            // 0 is the epoch of an end that nobody ever held.
-            epoch: epoch.max(1),
-            state: state(before),
-            registered: crate::sys::barrier().registered,
-        };
-        // AcqRel: we take over what the last holder stored, and hand on that we did.
-        if word
-            .compare_exchange(seen, role.word(), AcqRel, Relaxed)
-            .is_ok()
-        {
-            // A sleeper that did not see this claim passed its fence before ours, so our first
-            // look at its parked word sees it: `doorbell`.
-            fence(SeqCst);
-            return Ok(Claimed { role, before });
+        if let Some(claimed) = exchange(word, seen, state(before), roster) {
+            return Ok(claimed);
         }
     }
     Err(Denied::Gone)
+}
+
+/// Claims the role if it still is as it was `seen`.
+fn exchange(word: &AtomicU64, seen: u64, state: State, roster: &Roster) -> Option<Claimed> {
+    let before = Role::from_word(seen);
+    let epoch = (before.epoch + 1) & EPOCH_MASK;
+    let role = Role {
+        holder: roster.me(),
+        // 0 is the epoch of an end that nobody ever held.
+        epoch: epoch.max(1),
+        state,
+        registered: crate::sys::barrier().registered,
+    };
+    // AcqRel: we take over what the last holder stored, and hand on that we did.
+    word.compare_exchange(seen, role.word(), AcqRel, Relaxed)
+        .ok()?;
+    // A sleeper that did not see this claim passed its fence before ours, so our first look at its
+    // parked word sees it: `doorbell`.
+    fence(SeqCst);
+    Some(Claimed { role, before })
 }
 
 /// Gives up a role that this process holds as `role`: `Free` for a successor, `Closed` for good.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Domain, Slow, actor, play};
-use ringlane::{Channel, Error, RecvError, TryRecvError};
+use ringlane::{Channel, Error, PeerState, RecvError, TryRecvError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,6 +169,71 @@ fn each_of_many_is_offered_at_once() {
     });
     assert_eq!(host.send_all(slow).unwrap(), 20);
     drop(receiver.join().unwrap());
+}
+
+/// A program that sends and ends, again and again, before anybody comes to receive.
+#[test]
+fn a_host_that_closed_comes_again_to_its_messages() {
+    let domain = Domain::new("closed-and-created");
+    for round in 0..3 {
+        let mut host = actor::host(domain.name(), "c");
+        let sent = host.ask(&format!("range {} {}", 10 * round, 10 * round + 2));
+        assert_eq!(sent, "Ok(2)");
+        host.finish();
+    }
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    assert_eq!(host.peer(), PeerState::Absent);
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    host.send(30).unwrap();
+    let told = [
+        "0",
+        "1",
+        "generation 2",
+        "10",
+        "11",
+        "generation 3",
+        "20",
+        "21",
+        "generation 4",
+        "30",
+    ];
+    assert_eq!(all(&mut guest), told);
+    // Whose guest died comes to what is left, too; but who asks for it gets none.
+    drop(guest);
+    host.send_all([40, 41]).unwrap();
+    drop(host);
+    let mut guest = actor::guest(domain.name(), "c");
+    assert_eq!(guest.ask("recv"), "Ok(40)");
+    guest.kill();
+    let host = domain.of::<u64>().create("c").unwrap();
+    drop(host);
+    assert!(domain.file("c").exists());
+    let host = domain.of::<u64>().keep_undelivered(false).create("c");
+    let mut host = host.unwrap();
+    host.send(50).unwrap();
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    assert_eq!(all(&mut guest), ["50"]);
+}
+
+/// While somebody receives what a host left, its name is his.
+#[test]
+fn messages_of_a_closed_host_are_left_to_a_living_guest() {
+    let domain = Domain::new("closed-and-drained");
+    let mut host = actor::host(domain.name(), "c");
+    assert_eq!(host.ask("range 0 3"), "Ok(3)");
+    host.finish();
+    let mut guest = actor::guest(domain.name(), "c");
+    assert_eq!(guest.ask("recv"), "Ok(0)");
+    let taken = domain.of::<u64>().create("c");
+    assert!(
+        matches!(taken, Err(Error::AlreadyExists { .. })),
+        "{taken:?}"
+    );
+    assert_eq!(guest.ask("recv"), "Ok(1)");
+    assert_eq!(guest.ask("recv"), "Ok(2)");
+    assert_eq!(guest.ask("recv"), "Err(Closed)");
+    guest.finish();
+    assert!(!domain.file("c").exists());
 }
 
 /// Else a creator that is killed just then would have it forgotten that the host died.

@@ -85,16 +85,17 @@ impl<T: Message + ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// Whether to keep what was sent and not received when a dead process's end is taken over;
-    /// yes if nothing is said. `false` drops both directions. What a holder that left in order had
-    /// sent is always kept.
+    /// Whether to keep what was sent and not received when a dead process's end is taken over, or
+    /// that of a host that closed; yes if nothing is said. `false` drops both directions. What a
+    /// guest that left in order had sent is always kept.
     pub fn keep_undelivered(mut self, yes: bool) -> Self {
         self.keep_undelivered = yes;
         self
     }
 
     /// Creates the channel and holds its host's end. If it is there and its host is dead, takes
-    /// that end over with all its messages.
+    /// that end over with all its messages; also if its host closed it before everything was
+    /// received, and nobody is there to receive it.
     ///
     /// # Errors
     /// `AlreadyExists` while the host lives, `NoSpace`, `TypeMismatch` if a living guest uses it

@@ -3,10 +3,12 @@
 use crate::codec::{Message, type_hash, type_name};
 use crate::error::{Error, Result};
 use crate::layout::{ChannelHeader, Kind, LEAST_CAPACITY, MOST_CAPACITY, PAGE, Prologue};
-use crate::role::{self, Role, State};
+use crate::ring::Ring;
+use crate::role::{self, Claimed, Denied, Role, State};
 use crate::roster::Roster;
 use crate::segment::Segment;
 use crate::sync::Ordering::*;
+use std::sync::Arc;
 
 /// The message type of a handle; channels that the runtime makes have none at first.
 #[derive(Clone, Debug)]
@@ -80,6 +82,31 @@ pub(super) fn write_stamp(segment: &Segment, name: &str, stamp: &TypeStamp) -> R
     check_stamp(segment, name, Some(stamp))
 }
 
+/// Whether there is a message in the ring that nobody received.
+pub(super) fn has_undelivered(ring: &Ring) -> bool {
+    ring.walk()
+        .is_ok_and(|mut walk| walk.any(|record| record.is_ok_and(|r| r.is_message())))
+}
+
+/// Claims the host's end of a channel that its host closed before everything it sent was received.
+/// Meanwhile the guest's is ours as well: whoever has it receives what is left, until it is told
+/// `Closed`, and may be about to remove the file; so may whoever sweeps.
+pub(super) fn claim_closed(
+    segment: &Arc<Segment>,
+    capacity: u64,
+    roster: &Roster,
+) -> Result<Claimed, Denied> {
+    let prologue = segment.header::<Prologue>();
+    let guest = role::claim_to_sweep(&prologue.guest, roster).map_err(|_| Denied::Gone)?;
+    let host = if has_undelivered(&Ring::of_channel(segment, capacity, true)) {
+        role::claim_closed(&prologue.host, roster)
+    } else {
+        Err(Denied::Gone)
+    };
+    role::restore(&prologue.guest, guest);
+    host
+}
+
 /// Removes a channel that no living process holds. `false` if one does.
 pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> Result<bool> {
     let prologue = segment.header::<Prologue>();
@@ -92,7 +119,7 @@ pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> Result<bool> {
     if guest.is_held() && roster.is_alive(guest.holder) {
         return Ok(false);
     }
-    // CLOSED is final, so it need not be claimed.
+    // What is CLOSED need not be claimed: only `claim_closed` does, with the guest's role in hand.
     let closed = |word| Role::load(word).state == State::Closed;
     let host = match role::claim_to_sweep(&prologue.host, roster) {
         Ok(claimed) => Some(claimed),
@@ -100,7 +127,9 @@ pub(crate) fn sweep(segment: &Segment, roster: &Roster) -> Result<bool> {
         Err(_) => return Ok(false),
     };
     let guest = role::claim_to_sweep(&prologue.guest, roster).ok();
-    let swept = if guest.is_some() || closed(&prologue.guest) {
+    let is_nobodys =
+        (guest.is_some() || closed(&prologue.guest)) && (host.is_some() || closed(&prologue.host));
+    let swept = if is_nobodys {
         segment.unlink(roster.directory()).map(|()| true)
     } else {
         Ok(false)

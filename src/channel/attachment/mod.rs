@@ -5,9 +5,11 @@
 //! - Who opens a channel claims the guest's role; who creates one that is there takes the host's
 //!   role over if its holder is dead. After the claim the file must still be linked, else it was
 //!   being removed, and the search starts again by name.
-//! - An orderly host unlinks while it still holds its role, then publishes CLOSED, which is final.
-//!   While undelivered messages remain and no living guest holds the channel, the file stays for a
-//!   guest to drain; the guest that drained it removes it.
+//! - An orderly host unlinks while it still holds its role, then publishes CLOSED, which is final
+//!   for all who are there. While undelivered messages remain and no living guest holds the channel,
+//!   the file stays for a guest to drain; the guest that drained it removes it. Who creates it again
+//!   before that takes it over with what is left, if no guest is there: it claims the guest's role,
+//!   then the host's, and puts the first back.
 //! - An orderly guest gives its role back as FREE: nobody there *yet*.
 //! - Whoever else removes a file claims both roles first, the host's before the guest's, and puts
 //!   the first back if the second is not to be had.
@@ -28,7 +30,7 @@ use crate::segment::{Segment, Size};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys;
 use core::time::Duration;
-use file::{check_stamp, open_checked, write_stamp};
+use file::{check_stamp, claim_closed, has_undelivered, open_checked, write_stamp};
 use std::sync::Arc;
 
 /// What a channel is made with.
@@ -87,6 +89,7 @@ impl Attachment {
                 }
                 Err(e) => return Err(e),
             };
+            let segment = Arc::new(segment);
             if let Err(e) = check_stamp(&segment, name, stamp) {
                 // Another type: replaced if nobody alive holds it.
                 if sweep(&segment, roster)? {
@@ -96,6 +99,12 @@ impl Attachment {
             }
             let host = &segment.header::<Prologue>().host;
             let claimed = match role::claim(host, roster) {
+                Err(Denied::Gone) if plan.keep_undelivered => {
+                    claim_closed(&segment, capacity, roster)
+                }
+                other => other,
+            };
+            let claimed = match claimed {
                 Ok(claimed) => claimed,
                 Err(Denied::Held(_)) => return Err(already_exists()),
                 Err(Denied::Gone) => {
@@ -172,6 +181,7 @@ impl Attachment {
                 role::restore(guest, claimed);
                 return Err(e);
             }
+            let segment = Arc::new(segment);
             let attachment = Attachment::new(roster, name, segment, capacity, End::Guest, claimed);
             attachment.arrive(keep_undelivered)?;
             return Ok(attachment);
@@ -182,14 +192,14 @@ impl Attachment {
     fn new(
         roster: &Arc<Roster>,
         name: &str,
-        segment: Segment,
+        segment: Arc<Segment>,
         capacity: u64,
         end: End,
         claimed: Claimed,
     ) -> Attachment {
         Attachment {
             name: name.to_string(),
-            segment: Arc::new(segment),
+            segment,
             roster: roster.clone(),
             capacity,
             end,
@@ -446,10 +456,7 @@ impl Drop for Attachment {
         if self.roster.forked() || Role::load(mine) != role {
             return;
         }
-        let undelivered = self
-            .ring(End::Host)
-            .walk()
-            .is_ok_and(|mut walk| walk.any(|record| record.is_ok_and(|r| r.is_message())));
+        let undelivered = has_undelivered(&self.ring(End::Host));
         let (peer, peer_is_dead) = self.peer_role();
         let state = match self.end {
             End::Host => {
@@ -523,6 +530,7 @@ fn make(
     let (Ok(segment), Some(claimed)) = (made, claimed) else {
         return Ok(None);
     };
+    let segment = Arc::new(segment);
     let attachment = Attachment::new(roster, name, segment, plan.capacity, End::Host, claimed);
     attachment.arrive(true)?;
     Ok(Some(attachment))
