@@ -3,8 +3,11 @@
 
 mod common;
 
-use common::{Domain, LONG, Process, actor, play, say, scale};
+use common::{Domain, LONG, Process, actor, hear, play, say, scale, until};
 use ringlane::{Channel, Error, RecvError, TryRecvError};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -34,6 +37,7 @@ fn process() {
                 .exec();
             panic!("{channel:?} {error}");
         }
+        "late" => join_late(arguments[0]),
         other => panic!("{other}"),
     });
 }
@@ -146,4 +150,67 @@ fn what_a_program_held_before_it_became_another_is_not_held() {
     assert_eq!(guest.ask("send 8"), "Ok(())");
     assert_eq!(host.recv_timeout(LONG), Ok(8));
     guest.finish();
+}
+
+/// Takes all bytes of the roster but the first; `false` if somebody has one of them.
+fn lock_the_rest(roster: &File) -> bool {
+    // SAFETY: plain integers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    (lock.l_start, lock.l_len) = (1, 255);
+    // SAFETY: it reads one flock, which lives through the call.
+    unsafe { libc::fcntl(roster.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
+}
+
+/// Forks while it waits for a slot.
+fn join_late(domain: &str) {
+    let options = Channel::<u64>::options().domain(domain);
+    let opening = std::thread::spawn(move || options.open("c").unwrap());
+    let of_roster = |fd: std::io::Result<std::fs::DirEntry>| {
+        let target = std::fs::read_link(fd.unwrap().path());
+        target.is_ok_and(|file| file.ends_with("roster"))
+    };
+    let all = || std::fs::read_dir("/proc/self/fd").unwrap();
+    until(|| all().map(of_roster).filter(|is| *is).count() == 2);
+    // What it does between opening the second one and its first try is no matter here.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    // SAFETY: the child makes two kinds of system call and nothing else.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: without pointers.
+        unsafe { libc::alarm(100) };
+        loop {
+            // SAFETY: without pointers.
+            unsafe { libc::pause() };
+        }
+    }
+    say(child);
+    let channel = opening.join().unwrap();
+    say("joined");
+    hear();
+    drop(channel);
+}
+
+#[test]
+fn a_fork_of_one_that_waits_for_a_slot_does_not_keep_it() {
+    let domain = Domain::new("late");
+    let host = domain.of::<u64>().create("c").unwrap();
+    let roster = || {
+        let file = domain.path().join("roster");
+        File::options().read(true).write(true).open(file).unwrap()
+    };
+    let taken = roster();
+    assert!(lock_the_rest(&taken));
+    let mut late = Process::start("late", &[domain.name()]);
+    let fork = Pid::from_raw(late.line().parse().unwrap()).unwrap();
+    drop(taken);
+    assert_eq!(late.line(), "joined");
+    late.kill();
+    let file = roster();
+    until(|| lock_the_rest(&file));
+    drop(file);
+    assert!(test_kill_process(fork).is_ok(), "this proves nothing");
+    kill_process(fork, Signal::KILL).unwrap();
+    drop(host);
 }

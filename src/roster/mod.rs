@@ -119,8 +119,13 @@ impl Roster {
             let token = open_again(&file).map_err(|e| Error::io(segment.path(), e))?;
             let id = segment.header::<Prologue>().roster.load(Relaxed);
             let canary = ForkCanary::new().map_err(|e| Error::io(segment.path(), e))?;
-            if let Some(holder) = take_slot(&directory, &segment, &token)? {
-                sys::close_in_forks(&token, segment.inode().1);
+            // Before it holds anything: a slot may be waited for, and a fork happen meanwhile.
+            sys::close_in_forks(&token, segment.inode().1);
+            let taken = take_slot(&directory, &segment, &token);
+            if !matches!(taken, Ok(Some(_))) {
+                sys::keep_in_forks(&token);
+            }
+            if let Some(holder) = taken? {
                 let token = Some(token);
                 return Ok(Roster {
                     directory,
@@ -252,6 +257,8 @@ impl Drop for Roster {
         // byte, and the roster stay. Whoever gives up the last byte sees none.
         let _ = sys::unlock_range(token.as_fd(), u64::from(self.holder.slot), 1);
         self.retire_if_last(&token);
+        // All that we have by now, which a fork between the next line and the close would keep.
+        let _ = sys::unlock_range(token.as_fd(), 0, SLOTS as u64);
         sys::keep_in_forks(&token);
     }
 }
