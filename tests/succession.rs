@@ -271,3 +271,22 @@ fn who_cannot_replace_a_channel_leaves_its_roles_alone() {
     drop(file);
     domain.remove::<u64>("c");
 }
+
+/// News that came together are told one after the other, without a look at the clock.
+#[test]
+fn what_came_with_a_successor_is_told_behind_it() {
+    let domain = Domain::new("together");
+    let mut first = actor::host(domain.name(), "c");
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    assert_eq!(first.ask("send 1"), "Ok(())");
+    assert_eq!(guest.recv(), Ok(1));
+    first.kill();
+    assert!(matches!(guest.recv(), Err(RecvError::PeerDied { .. })));
+    let mut second = actor::host(domain.name(), "c");
+    assert_eq!(second.ask("drop_sender"), "Ok");
+    let restarted = RecvError::PeerRestarted { generation: 2 };
+    assert_eq!(guest.recv(), Err(restarted));
+    let closed = Err(TryRecvError::Recv(RecvError::Closed));
+    assert_eq!(guest.try_recv(), closed);
+    second.finish();
+}

@@ -125,6 +125,8 @@ impl<T: Message + ?Sized> Receiver<T> {
         if first {
             return Ok(());
         }
+        // What became of it since may have been announced with it.
+        self.news.forget();
         let generation = peer.epoch;
         Err(RecvError::PeerRestarted { generation })
     }
