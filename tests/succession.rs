@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Domain, Slow, actor, play};
+use common::{Domain, LONG, Slow, actor, play};
 use ringlane::{Channel, Error, PeerState, RecvError, TryRecvError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -270,6 +270,22 @@ fn who_cannot_replace_a_channel_leaves_its_roles_alone() {
     guest.finish();
     drop(file);
     domain.remove::<u64>("c");
+}
+
+#[test]
+fn nobody_waits_for_a_peer_of_a_channel_without_a_name() {
+    let domain = Domain::new("nameless-peer");
+    let mut host = actor::host(domain.name(), "c");
+    let guest = domain.of::<u64>().open("c").unwrap();
+    host.kill();
+    std::fs::remove_file(domain.file("c")).unwrap();
+    let waited = guest.wait_peer(LONG);
+    assert!(matches!(waited, Err(Error::Closed)), "{waited:?}");
+    // Nor does one who never saw anybody.
+    let host = domain.of::<u64>().create("c").unwrap();
+    std::fs::remove_file(domain.file("c")).unwrap();
+    let waited = host.wait_peer(LONG);
+    assert!(matches!(waited, Err(Error::Closed)), "{waited:?}");
 }
 
 /// News that came together are told one after the other, without a look at the clock.

@@ -271,6 +271,10 @@ impl<T: Message + ?Sized> Receiver<T> {
             if attachment.stopping() {
                 return Err(Error::Stopping);
             }
+            if attachment.is_unlinked() {
+                // Nobody can come any more: the channel has no name.
+                return Err(Error::Closed);
+            }
             let left = deadline.map_or(SLICE, |d| d.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(Error::Timeout);
