@@ -59,8 +59,8 @@ impl<T: Message + ?Sized> RecvRef<'_, T> {
         self.record.position()
     }
 
-    /// Whether a process that died had been handed this message, so that it *may* have been dealt
-    /// with.
+    /// Whether an earlier holder of this end had been handed this message, in place, and died or
+    /// left without being done with it, so that it *may* have been dealt with.
     pub fn redelivered(&self) -> bool {
         self.redelivered
     }
