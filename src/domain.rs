@@ -67,6 +67,8 @@ impl AsFd for Directory {
 pub(crate) fn base() -> PathBuf {
     let place = std::env::var_os("RINGLANE_DIR").filter(|dir| !dir.is_empty());
     let place = place.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
+    // A relative one means another place once the process changed its directory.
+    let place = std::path::absolute(&place).unwrap_or(place);
     place.join(format!("ringlane-{}", rustix::process::geteuid().as_raw()))
 }
 

@@ -38,6 +38,7 @@ fn process() {
             panic!("{channel:?} {error}");
         }
         "late" => join_late(arguments[0]),
+        "wanderer" => wander(arguments[0]),
         other => panic!("{other}"),
     });
 }
@@ -213,4 +214,40 @@ fn a_fork_of_one_that_waits_for_a_slot_does_not_keep_it() {
     assert!(test_kill_process(fork).is_ok(), "this proves nothing");
     kill_process(fork, Signal::KILL).unwrap();
     drop(host);
+}
+
+fn wander(domain: &str) {
+    let create = || Channel::<u64>::options().domain(domain).create("c");
+    let here = create().unwrap();
+    std::env::set_current_dir("../b").unwrap();
+    let there = create().unwrap();
+    assert!(is_there("../a", domain) && is_there("../b", domain));
+    drop(here);
+    assert!(!is_there("../a", domain) && is_there("../b", domain));
+    drop(there);
+    assert!(!is_there("../b", domain));
+}
+
+/// Whether any domain lies in that directory.
+fn is_there(directory: &str, domain: &str) -> bool {
+    let mut entries = std::fs::read_dir(directory).unwrap();
+    entries.any(|entry| entry.unwrap().path().join(domain).exists())
+}
+
+/// A relative `RINGLANE_DIR` means another place in another directory.
+#[test]
+fn who_changes_its_directory_leaves_nothing_behind() {
+    let domain = Domain::new("wanderer");
+    let place = common::base().with_file_name(format!("ringlane-{}", domain.name()));
+    for directory in ["a", "b"] {
+        std::fs::create_dir_all(place.join(directory)).unwrap();
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .current_dir(place.join("a"))
+        .env("RINGLANE_DIR", ".");
+    let mut wanderer = Process::start_by(command, "wanderer", &[domain.name()]);
+    let status = wanderer.wait();
+    std::fs::remove_dir_all(&place).unwrap();
+    assert!(status.success(), "{status}");
 }
