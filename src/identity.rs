@@ -75,16 +75,21 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// Whether a living process without its token is one that exec'ed: it maps the roster no more.
 pub(crate) fn has_exec_ed(slot: &Slot, roster: &Segment) -> bool {
+    if !has_own_proc() {
+        return false;
+    }
     let inode = roster.inode().1.to_string();
-    let pid = slot.pid.load(Relaxed);
+    let pid = slot.pid.load(Relaxed) as u32;
     match std::fs::read_to_string(format!("/proc/{pid}/maps")) {
         // A line is: addresses, permissions, offset, device, inode, path. The device reads
         // differently here and in `stat` on some file systems, so the inode decides alone.
         Ok(maps) => !maps
             .lines()
             .any(|l| l.split_ascii_whitespace().nth(4) == Some(&inode)),
-        // It is gone meanwhile; or it may not be asked, and is believed.
-        Err(e) => e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH),
+        // It is gone meanwhile, or hidden.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => matches!(sys::open_pid(pid), Ok(None)),
+        // All its memory is gone; or it may not be asked, and is believed.
+        Err(e) => e.raw_os_error() == Some(libc::ESRCH),
     }
 }
 
@@ -99,6 +104,12 @@ fn namespace(kind: &str) -> u64 {
     rustix::fs::stat(format!("/proc/self/ns/{kind}")).map_or(0, |stat| stat.st_ino)
 }
 
+/// Whether `/proc` is of our pid namespace. Else `/proc/PID` is another process's.
+fn has_own_proc() -> bool {
+    let me = std::fs::read_link("/proc/self");
+    me.is_ok_and(|me| me.as_os_str() == &*std::process::id().to_string())
+}
+
 /// When `pid` started, in clock ticks since boot.
 fn start_time(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
@@ -111,6 +122,9 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 
 /// A field of `/proc/PID/stat`, by its number in the manual; from the third on.
 fn stat_field(pid: u32, number: usize) -> Option<String> {
+    if !has_own_proc() {
+        return None;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second is the name in brackets, which may hold anything.
     let behind = stat.rsplit_once(')')?.1;
