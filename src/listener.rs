@@ -118,7 +118,8 @@ impl<T: Message + ?Sized + 'static> ListenerBuilder<T> {
     }
 
     /// Tells `f` what is not a message: `PeerDied` and `PeerRestarted`, messages that do not
-    /// decode, handlers that panicked, after all of which the listener goes on; and what ended it,
+    /// decode, and `HandlerPanicked` for a handler that did, or a message as it was decoded or
+    /// dropped, after all of which the listener goes on; and what ended it,
     /// unless that was [`stop`](Listener::stop). Nothing is told if nothing is said here.
     pub fn on_error(mut self, f: impl FnMut(Error) + Send + 'static) -> Self {
         self.on_error = Box::new(f);
@@ -142,15 +143,17 @@ impl<T: Message + ?Sized + 'static> ListenerBuilder<T> {
         let mut handlers = self.handlers;
         let deliver = move |value: Owned<T>| {
             let mut panics = Vec::new();
-            let value: &T = value.borrow();
             for handler in &mut handlers {
                 let handled = catch_unwind(AssertUnwindSafe(|| {
+                    let value: &T = value.borrow();
                     if (handler.filter)(value) {
                         (handler.handle)(value);
                     }
                 }));
                 panics.extend(handled.err());
             }
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(value)));
+            panics.extend(dropped.err());
             panics
         };
         start(
@@ -328,16 +331,22 @@ fn listen<T: Message + ?Sized>(
     // A panic in the error handler must not end the listener either, and has nobody to go to.
     let mut report = |error| drop(catch_unwind(AssertUnwindSafe(|| on_error(error))));
     while !stop.load(Ordering::Acquire) {
+        // What makes a value of a message may panic, too: that message is done with.
         let panics = if at_least_once {
             receiver.recv_ref().and_then(|message| {
-                let value = message.get().map_err(|e| match e {
+                let value = match catch_unwind(AssertUnwindSafe(|| message.get())) {
+                    Ok(value) => value,
+                    Err(panic) => return Ok(vec![panic]),
+                };
+                let value = value.map_err(|e| match e {
                     Error::Decode(why) => RecvError::Decode(why),
                     other => RecvError::Decode(other.to_string()),
                 })?;
                 Ok(deliver(value))
             })
         } else {
-            receiver.recv().map(&mut *deliver)
+            catch_unwind(AssertUnwindSafe(|| receiver.recv().map(&mut *deliver)))
+                .unwrap_or_else(|panic| Ok(vec![panic]))
         };
         match panics {
             Ok(panics) => panics

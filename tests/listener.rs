@@ -64,6 +64,7 @@ fn main() {
             a_handler_that_never_returns_keeps_no_child,
         ),
         ("a_handler_may_answer", a_handler_may_answer),
+        ("values_that_panic", values_that_panic),
     ]);
 }
 
@@ -774,5 +775,58 @@ fn a_handler_may_answer(case: &Case) {
     let mut channel = runtime.get_channel::<str>("a-passive").unwrap();
     for n in 0..1000 {
         assert_eq!(ask(&mut channel, &format!("line {n}")), format!("LINE {n}"));
+    }
+}
+
+/// Panics as it is made if it is 1, and as it is dropped if it is 2.
+#[derive(Debug, Serialize)]
+struct Touchy(u8);
+
+impl Message for Touchy {
+    const NAME: &str = "test.Touchy";
+    type Codec = Postcard;
+}
+
+impl<'de> Deserialize<'de> for Touchy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match u8::deserialize(from)? {
+            1 => panic!("not one"),
+            number => Ok(Touchy(number)),
+        }
+    }
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert!(self.0 != 2 || std::thread::panicking(), "not two");
+    }
+}
+
+fn values_that_panic(case: &Case) {
+    for at_least_once in [false, true] {
+        let (mut host, guest) = pair::<Touchy>(case);
+        let log = Log::default();
+        let [handled, errors] = std::array::from_fn(|_| log.clone());
+        let builder = receiver_of(guest)
+            .listener()
+            .on(|_| true, move |touchy| handled.note(touchy.0))
+            .on_error(move |error| errors.note(error));
+        let builder = if at_least_once {
+            builder.at_least_once()
+        } else {
+            builder
+        };
+        let listener = builder.start().unwrap();
+        for number in 0..4 {
+            let touchy = std::mem::ManuallyDrop::new(Touchy(number));
+            host.send(&*touchy).unwrap();
+        }
+        log.reaches(5);
+        let told = |what| format!("a handler of \"channel\" panicked: {what}");
+        let all = ["0", &told("not one"), "2", &told("not two"), "3"];
+        assert_eq!(log.all(), all);
+        // Each was taken.
+        let mut receiver = listener.stop().unwrap();
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
     }
 }
