@@ -1,5 +1,6 @@
 //! Who a process is, so that a pid that was used again is not taken for it, and whether it lives.
 
+use crate::domain::ROSTER;
 use crate::layout::Slot;
 use crate::segment::Segment;
 use crate::sync::Ordering::Relaxed;
@@ -78,14 +79,16 @@ pub(crate) fn has_exec_ed(slot: &Slot, roster: &Segment) -> bool {
     if !has_own_proc() {
         return false;
     }
-    let inode = roster.inode().1.to_string();
+    let (inode, name) = (roster.inode().1.to_string(), format!("/{ROSTER}"));
     let pid = slot.pid.load(Relaxed) as u32;
     match std::fs::read_to_string(format!("/proc/{pid}/maps")) {
         // A line is: addresses, permissions, offset, device, inode, path. The device reads
-        // differently here and in `stat` on some file systems, so the inode decides alone.
-        Ok(maps) => !maps
-            .lines()
-            .any(|l| l.split_ascii_whitespace().nth(4) == Some(&inode)),
+        // differently here and in `stat` on some file systems, so the inode and the name decide:
+        // another file system has that inode, too.
+        Ok(maps) => !maps.lines().any(|l| {
+            l.split_ascii_whitespace().nth(4) == Some(&inode)
+                && l.trim_end_matches(" (deleted)").ends_with(&name)
+        }),
         // It is gone meanwhile, or hidden.
         Err(e) if e.kind() == io::ErrorKind::NotFound => matches!(sys::open_pid(pid), Ok(None)),
         // All its memory is gone; or it may not be asked, and is believed.
