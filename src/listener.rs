@@ -45,7 +45,8 @@ impl<T: Message + ?Sized + 'static> Receiver<T> {
     /// ```
     ///
     /// # Errors
-    /// `ModeConflict` at an end that only allows `recv`, `Io` if there can be no thread.
+    /// `ModeConflict` at an end that only allows `recv`, `Io` if there can be no thread. The
+    /// receiver is dropped with either.
     pub fn on_receive(self, mut f: impl FnMut(Owned<T>) + Send + 'static) -> Result<Listener<T>> {
         let deliver = move |value| {
             let outcome = catch_unwind(AssertUnwindSafe(|| f(value)));
@@ -138,7 +139,8 @@ impl<T: Message + ?Sized + 'static> ListenerBuilder<T> {
     /// Starts the thread.
     ///
     /// # Errors
-    /// `ModeConflict` at an end that only allows `recv`, `Io` if there can be no thread.
+    /// `ModeConflict` at an end that only allows `recv`, `Io` if there can be no thread. The
+    /// receiver is dropped with either.
     pub fn start(self) -> Result<Listener<T>> {
         let mut handlers = self.handlers;
         let deliver = move |value: Owned<T>| {
