@@ -1,7 +1,7 @@
 //! How a channel is made, and found.
 
 use super::attachment::{Attachment, Plan, TypeStamp};
-use super::{Channel, Mode, Wait};
+use super::{Channel, Mode, Wait, deadline_in};
 use crate::codec::Message;
 use crate::error::{Error, Result};
 use crate::layout::{LEAST_CAPACITY, MOST_CAPACITY};
@@ -156,7 +156,7 @@ impl<T: Message + ?Sized> ChannelOptions<T> {
     }
 
     pub(crate) fn attach_timeout(&self, name: &str, timeout: Duration) -> Result<Attachment> {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = deadline_in(timeout);
         // Stays in the domain, once it is there, instead of joining it for each look.
         let mut _stay = None;
         let mut pause = Duration::from_micros(200);

@@ -10,7 +10,7 @@ use crate::codec::{Codec, Message};
 use crate::doorbell::{self, News, SLICE, Slept, Slip, Spinner};
 use crate::error::{SendError, TrySendError};
 use crate::ring::{Producer, Progress, Refusal};
-use crate::role::State;
+use crate::role::{Role, State};
 use crate::sync::Ordering::*;
 use crate::sys::{self, ForkCanary};
 use core::borrow::Borrow;
@@ -246,28 +246,28 @@ impl<T: Message + ?Sized> Sender<T> {
         }
     }
 
-    /// The other end may have been closed, or its receiver dropped.
+    /// The other end may have been closed, or its receiver dropped. Else gives its role, and whether
+    /// its holder is dead.
     #[cold]
-    fn look_for_close(&mut self) -> Result<(), Failure> {
+    fn look_for_close(&mut self) -> Result<(Role, bool), Failure> {
         if self.corrupt {
             self.news.forget();
             return Err(Failure::Corrupt);
         }
-        let (role, _) = self.held.attachment.peer_role();
+        let (role, dead) = self.held.attachment.peer_role();
         let closed = self.producer.ring().header().consumer.closed.load(Acquire);
         if role.state == State::Closed || (role.is_held() && closed == u64::from(role.epoch)) {
             // To be found again by the next call.
             self.news.forget();
             return Err(Failure::Closed);
         }
-        Ok(())
+        Ok((role, dead))
     }
 
     /// The ring is full: is anybody left to make room, and are we to wait?
     fn look(&mut self) -> Result<(), Failure> {
-        self.look_for_close()?;
+        let (role, dead) = self.look_for_close()?;
         let attachment = &self.held.attachment;
-        let (role, dead) = attachment.peer_role();
         if dead {
             return Err(Failure::PeerDied(attachment.peer_pid(role.epoch)));
         }
