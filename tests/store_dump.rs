@@ -3,8 +3,9 @@
 mod common;
 
 use common::Domain;
-use ringlane::inspect::{SnapshotOptions, StoreInfo};
+use ringlane::inspect::{Finding, SnapshotOptions, StoreInfo};
 use ringlane::{Message, Plain, Store};
+use std::os::unix::fs::FileExt;
 
 #[derive(
     ringlane::zerocopy::IntoBytes,
@@ -97,6 +98,29 @@ fn only_so_many_entries_are_shown() {
     assert_eq!(all.entries.len(), 1_000);
     assert!(all.entries.is_sorted_by(|a, b| a.key < b.key));
     store.remove().unwrap();
+}
+
+#[test]
+fn numbers_of_any_size_are_added_up() {
+    let domain = Domain::new("dump-numbers");
+    let options = || Store::options().domain(domain.name());
+    for name in ["a", "b"] {
+        drop(options().create(name).unwrap());
+        let path = domain.path().join(format!("{name}.store"));
+        let file = std::fs::File::options().write(true).open(path);
+        // As `layout` asserts: after the number of commits comes that of entries.
+        let keys = u64::MAX.to_ne_bytes();
+        file.unwrap().write_all_at(&keys, 384 + 8).unwrap();
+    }
+    let only = SnapshotOptions::new().domain(domain.name());
+    let findings = only.doctor().unwrap();
+    let of_domain = |finding: &&Finding| finding.about == domain.name();
+    let finding = findings.iter().find(of_domain).unwrap();
+    let keys = format!("{} keys in 2 stores", u64::MAX);
+    assert!(finding.text.contains(&keys), "{finding:?}");
+    for name in ["a", "b"] {
+        options().remove(name).unwrap();
+    }
 }
 
 #[test]
