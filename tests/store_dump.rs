@@ -101,6 +101,32 @@ fn only_so_many_entries_are_shown() {
 }
 
 #[test]
+fn a_store_of_another_roster_is_told_and_not_judged() {
+    let domain = Domain::new("dump-foreign-store");
+    let store = Store::options().domain(domain.name()).create("s").unwrap();
+    store.set("text", "hello").unwrap();
+    let path = domain.path().join("s.store");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let mut seen = None;
+    store
+        .update::<u8>("key", |_| {
+            // The roster's id in the prologue.
+            file.write_all_at(&7u64.to_ne_bytes(), 24).unwrap();
+            seen = Some(ringlane::inspect::snapshot_domain(domain.name()).unwrap());
+            Some(1)
+        })
+        .unwrap();
+    let seen = seen.unwrap();
+    let [finding] = &seen.findings[..] else {
+        panic!("{seen:?}");
+    };
+    assert!(finding.text.contains("another incarnation"), "{finding:?}");
+    assert_eq!(seen.stores[0].holder, None);
+    assert_eq!(seen.stores[0].entries[0].writer, None);
+    store.remove().unwrap();
+}
+
+#[test]
 fn numbers_of_any_size_are_added_up() {
     let domain = Domain::new("dump-numbers");
     let options = || Store::options().domain(domain.name());

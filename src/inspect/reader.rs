@@ -273,9 +273,11 @@ impl Reader<'_> {
         if !self.has_all_pages(file) {
             return None;
         }
-        let read =
-            super::store::read_store(self.directory, name, self.roster.as_ref(), self.options);
-        let store = self.sound(file, read)?;
+        let opened = super::store::open(self.directory, name);
+        let store = self.sound(file, opened)?;
+        let judges = self.judges_of(file, &store.segment)?;
+        let roster = self.roster.as_ref().filter(|_| judges == Judges::Roster);
+        let store = super::store::read_store(&store, roster, self.options);
         self.findings.extend(super::store::judge(&store));
         if self.options.verify {
             self.findings

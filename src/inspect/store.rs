@@ -29,23 +29,25 @@ fn plan(directory: &Directory) -> Plan {
     }
 }
 
+pub(super) fn open(directory: &Directory, name: &str) -> Result<Attachment> {
+    Attachment::open(&plan(directory), name)
+}
+
+/// Without the store's roster, nobody can tell who holds its lock or wrote its values.
 pub(super) fn read_store(
-    directory: &Directory,
-    name: &str,
+    store: &Attachment,
     roster: Option<&RosterView>,
     options: &SnapshotOptions,
-) -> Result<StoreInfo> {
-    let store = Attachment::open(&plan(directory), name)?;
+) -> StoreInfo {
     let header = store.header();
-    let holder = lock::owner(store.door().lock.seen()).map(|holder| StoreHolder {
-        pid: roster
-            .map(|roster| roster.pid_of(holder))
-            .filter(|pid| *pid != 0),
-        alive: roster.is_some_and(|roster| roster.is_alive(holder)),
-        stopped: roster.is_some_and(|roster| roster.is_stopped(holder)),
+    let holder = lock::owner(store.door().lock.seen()).zip(roster);
+    let holder = holder.map(|(holder, roster)| StoreHolder {
+        pid: Some(roster.pid_of(holder)).filter(|pid| *pid != 0),
+        alive: roster.is_alive(holder),
+        stopped: roster.is_stopped(holder),
     });
-    Ok(StoreInfo {
-        name: name.to_string(),
+    StoreInfo {
+        name: store.name().to_string(),
         keys: header
             .keys
             .load(Relaxed)
@@ -59,8 +61,8 @@ pub(super) fn read_store(
         locked_reads: header.locked_reads.load(Relaxed),
         damaged: store.table.counter(store_word!(poison)).load(Relaxed) != 0,
         holder,
-        entries: entries(&store, roster, options),
-    })
+        entries: entries(store, roster, options),
+    }
 }
 
 /// What is wrong with a store whose file is sound.
@@ -99,7 +101,7 @@ pub(super) fn judge(store: &StoreInfo) -> Vec<Finding> {
 /// What a walk through all of the store finds. Made without the lock, so it counts only if nobody
 /// had the lock meanwhile; `None` if that never was so, or nothing is wrong.
 pub(super) fn verify(directory: &Directory, name: &str) -> Option<Finding> {
-    let store = Attachment::open(&plan(directory), name).ok()?;
+    let store = open(directory, name).ok()?;
     let changes = || {
         let count = store.header().sequence.load(Relaxed);
         fence(Acquire);

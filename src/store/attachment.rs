@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 
 pub(crate) struct Attachment {
     pub(crate) table: Table,
-    pub(super) segment: Arc<Segment>,
+    pub(crate) segment: Arc<Segment>,
     /// `None`: read-only, and so nobody to the others.
     pub(super) roster: Option<Arc<Roster>>,
     /// What the lock's word is while we hold it.
