@@ -14,8 +14,8 @@ pub enum Restart {
     /// Not at all.
     Never,
     /// After an exit other than 0, a signal, or a failure to start: up to `max` times in a row,
-    /// after `backoff`, which doubles each time up to 10 s. A child that lived for 60 s starts
-    /// counting anew.
+    /// after `backoff`, which doubles each time up to 10 s, or is always the same if it is more. A
+    /// child that lived for 60 s starts counting anew.
     OnFailure {
         /// Restarts in a row before it is given up.
         max: u32,

@@ -39,7 +39,10 @@ use std::time::{Duration, Instant};
 
 /// A child that lived this long has not failed in a row.
 const PROVEN: Duration = Duration::from_secs(60);
+/// A pause that doubles does so up to this, or to what was asked for if that is more.
 const MOST_BACKOFF: Duration = Duration::from_secs(10);
+/// More than a clock may not count.
+const MOST_PAUSE: Duration = Duration::from_secs(86_400);
 /// How often a child without a pidfd is looked at.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(20);
 
@@ -393,11 +396,10 @@ impl Supervisor {
         child.failures += u32::from(failed);
         let phase = match child.restart {
             _ if self.shutting_down => Phase::Ended,
-            Restart::Always { backoff } => wait(backoff.min(Duration::from_secs(86_400))),
+            Restart::Always { backoff } => wait(backoff.min(MOST_PAUSE)),
             Restart::Never | Restart::OnFailure { .. } if !failed => Phase::Ended,
             Restart::OnFailure { max, backoff } if child.failures <= max => {
-                let doubled = backoff.saturating_mul(1 << (child.failures - 1).min(20));
-                wait(doubled.min(MOST_BACKOFF))
+                wait(pause(backoff, child.failures))
             }
             Restart::Never | Restart::OnFailure { .. } => Phase::Failed,
         };
@@ -521,6 +523,12 @@ impl Supervisor {
     }
 }
 
+/// The pause after so many failures in a row.
+fn pause(backoff: Duration, failures: u32) -> Duration {
+    let doubled = backoff.saturating_mul(1 << (failures - 1).min(20));
+    doubled.min(MOST_BACKOFF.max(backoff)).min(MOST_PAUSE)
+}
+
 /// Carries the children's rings to the supervisor.
 fn listen(control: &Control, desk: &Handle) {
     loop {
@@ -534,5 +542,21 @@ fn listen(control: &Control, desk: &Handle) {
         while bell.seen() == seen && !desk.lock().closed {
             bell.wait(seen, SLICE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_never_shorter_than_asked_for() {
+        let seconds = Duration::from_secs_f32;
+        assert_eq!(pause(seconds(0.5), 1), seconds(0.5));
+        assert_eq!(pause(seconds(0.5), 4), seconds(4.));
+        assert_eq!(pause(seconds(0.5), 100), seconds(10.));
+        assert_eq!(pause(seconds(30.), 1), seconds(30.));
+        assert_eq!(pause(seconds(30.), 3), seconds(30.));
+        assert_eq!(pause(Duration::MAX, 1), MOST_PAUSE);
     }
 }
