@@ -208,8 +208,9 @@ impl<T: Message + ?Sized> Watch<T> {
         let attachment = &self.store.attachment;
         let changed = || {
             let version = match self.version() {
-                // It changes right now, as who may not take the lock finds: the next look tells.
-                Err(Error::Contended) => self.seen,
+                // It changes right now, as who may not take the lock finds, or does not get it: the
+                // next look tells.
+                Err(Error::Contended | Error::LockTimeout { .. }) => self.seen,
                 version => version?,
             };
             Ok::<bool, Error>(version != self.seen || self.stop.load(Relaxed))

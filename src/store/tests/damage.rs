@@ -15,6 +15,7 @@ use crate::sync::Ordering::Relaxed;
 use crate::sync::kills::{count, killed_after};
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -206,6 +207,27 @@ fn a_store_without_a_heap_has_numbers() {
     store.remove().unwrap();
 }
 
+/// A key that cannot be read without the lock, which somebody else has: a watch of it goes on.
+#[test]
+fn a_watch_outlasts_a_lock_that_is_held() {
+    let yard = Yard::new("store-watch-lock");
+    let store = yard.brief().create("s").unwrap();
+    store.set("one", &1u8).unwrap();
+    let mut watch = store.watch::<u8>("one").unwrap();
+    let holder = yard.options().open("s").unwrap();
+    let locked = holder.attachment.lock().unwrap();
+    let stamp = entry(&store, "one").at;
+    let before = word(&store, stamp);
+    put(&store, stamp, FREE);
+    let outcome = watch.wait_timeout(Duration::from_millis(100));
+    assert!(matches!(outcome, Err(Error::Timeout)), "{outcome:?}");
+    put(&store, stamp, before);
+    drop(locked);
+    store.set("one", &2u8).unwrap();
+    assert_eq!(watch.wait().unwrap(), Some(2));
+    store.remove().unwrap();
+}
+
 /// Where each bucket of a store begins.
 fn homes(store: &Store) -> impl Iterator<Item = u64> {
     let table = &store.attachment.table;
@@ -228,7 +250,7 @@ fn a_block_that_all_slots_name_is_walked_once() {
     store.remove().unwrap();
 }
 
-/// So does a file that says it has 64 GiB in use, and has not.
+/// A file says that it has 64 GiB in use, and has not.
 #[test]
 fn a_store_without_its_pages_is_not_walked() {
     let yard = Yard::new("store-no-pages");
