@@ -8,7 +8,7 @@ use super::{ChildSpec, ChildStatus, Program, Restart};
 use crate::channel::attachment::Attachment;
 use crate::{domain, sys};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, pidfd_send_signal};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -133,17 +133,24 @@ impl Supervised {
         }
     }
 
-    /// Signals the child and its process group. It is not reaped yet, so its pid is its own.
+    /// Signals the child and its process group.
     pub(super) fn signal(&self, signal: Signal) {
-        let pid = self
-            .running
-            .as_ref()
-            .and_then(|r| Pid::from_raw(r.process.id() as i32));
-        let Some(pid) = pid else { return };
+        let Some(running) = &self.running else { return };
+        let Some(pid) = Pid::from_raw(running.process.id() as i32) else {
+            return;
+        };
+        // It may be reaped then, where SIGCHLD is ignored or the program waits for any child, and
+        // its pid another's.
+        if running.has_ended() {
+            return;
+        }
         let _ = kill_process_group(pid, signal);
         // It may have gone to another group, and left somebody in its own.
         if getpgid(Some(pid)) != Ok(pid) {
-            let _ = kill_process(pid, signal);
+            let _ = match &running.pidfd {
+                Some(pidfd) => pidfd_send_signal(pidfd, signal),
+                None => kill_process(pid, signal),
+            };
         }
     }
 }
@@ -157,4 +164,57 @@ fn this_program(args: Option<Vec<std::ffi::OsString>>) -> Command {
     }
     command.args(args.unwrap_or_else(|| own.collect()));
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitOptions, waitpid};
+
+    /// Forks a process of that pid, which waits.
+    fn wait_as(pid: Pid) -> Option<Pid> {
+        let tid = pid.as_raw_pid();
+        // SAFETY: plain integers, for which zero is a value.
+        let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+        how.exit_signal = libc::SIGCHLD as u64;
+        how.set_tid = &raw const tid as u64;
+        how.set_tid_size = 1;
+        // SAFETY: without flags this is a fork; the arguments live through the call, and the child
+        // makes system calls and nothing else.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) } {
+            0 => loop {
+                // SAFETY: no pointers.
+                unsafe { libc::alarm(120) };
+                // SAFETY: no arguments.
+                unsafe { libc::pause() };
+            },
+            child => Pid::from_raw(child as i32),
+        }
+    }
+
+    #[test]
+    fn a_pid_that_is_anothers_by_now_is_not_signalled() {
+        let spec = ChildSpec::command("a", Command::new("true"));
+        let life = rustix::pipe::pipe().unwrap().0;
+        let mut child = Supervised::new(spec, "test", &life, &|_| Vec::new());
+        let process = Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(process.id() as i32).unwrap();
+        child.running = Some(Running {
+            pidfd: sys::open_pid(process.id()).unwrap(),
+            process,
+            since: Instant::now(),
+        });
+        // As the user's own code may, that waits for any child.
+        waitpid(Some(pid), WaitOptions::empty()).unwrap();
+        let Some(other) = wait_as(pid) else {
+            return eprintln!("no process with a pid of our choice can be made here");
+        };
+        assert_eq!(other, pid);
+        rustix::process::setpgid(Some(other), Some(other)).unwrap();
+        child.signal(Signal::KILL);
+        // If it was sent, it comes first.
+        kill_process(other, Signal::TERM).unwrap();
+        let (_, status) = waitpid(Some(other), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(libc::SIGTERM));
+    }
 }
