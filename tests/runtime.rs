@@ -15,7 +15,7 @@ use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, state, until, wait_to
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -69,6 +69,10 @@ fn main() {
         (
             "a_process_of_another_builder_ends",
             a_process_of_another_builder_ends,
+        ),
+        (
+            "a_command_that_closes_its_descriptors",
+            a_command_that_closes_its_descriptors,
         ),
         ("one_main_for_a_domain", one_main_for_a_domain),
         ("mains_take_turns", mains_take_turns),
@@ -725,6 +729,25 @@ fn a_process_of_another_builder_ends(case: &Case) {
     }
     assert_eq!(case.notes(), [""; 0]);
     assert!(!runtime_common::common::base().join(other).exists());
+}
+
+fn a_command_that_closes_its_descriptors(case: &Case) {
+    let mut command = Command::new("true");
+    let close = || {
+        // SAFETY: no pointers. What is closed is the new process's.
+        match unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: it makes one system call.
+    unsafe { command.pre_exec(close) };
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::command("a", command).restart(Restart::Never))
+        .start()
+        .unwrap();
+    let exit = runtime.wait("a").unwrap().last_exit.unwrap();
+    assert!(exit.success(), "{exit:?}");
 }
 
 fn one_main_for_a_domain(case: &Case) {

@@ -97,7 +97,8 @@ impl Supervised {
             }
             // SAFETY: the supervisor keeps the descriptor open as long as it spawns.
             let life = unsafe { BorrowedFd::borrow_raw(life) };
-            rustix::io::fcntl_setfd(life, rustix::io::FdFlags::empty())?;
+            // What the user's code did before us may have closed it; then the signal has to do.
+            let _ = rustix::io::fcntl_setfd(life, rustix::io::FdFlags::empty());
             Ok(())
         };
         // SAFETY: the closure makes three system calls, and an error of it allocates nothing.
