@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const DEFAULT: &str = "default";
 /// Names the domain of those who name none. A runtime sets it for its children.
 pub(crate) const VARIABLE: &str = "RINGLANE_DOMAIN";
+/// Where domains lie instead of in `/dev/shm`.
+pub(crate) const PLACE: &str = "RINGLANE_DIR";
 /// Ending of a channel's file.
 pub(crate) const CHANNEL: &str = ".channel";
 /// Ending of a store's file.
@@ -65,7 +67,7 @@ impl AsFd for Directory {
 
 /// The directory in which this user's domains lie.
 pub(crate) fn base() -> PathBuf {
-    let place = std::env::var_os("RINGLANE_DIR").filter(|dir| !dir.is_empty());
+    let place = std::env::var_os(PLACE).filter(|dir| !dir.is_empty());
     let place = place.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
     // A relative one means another place once the process changed its directory.
     let place = std::path::absolute(&place).unwrap_or(place);

@@ -71,6 +71,10 @@ fn main() {
             a_process_of_another_builder_ends,
         ),
         (
+            "a_command_without_an_environment",
+            a_command_without_an_environment,
+        ),
+        (
             "a_command_that_closes_its_descriptors",
             a_command_that_closes_its_descriptors,
         ),
@@ -729,6 +733,34 @@ fn a_process_of_another_builder_ends(case: &Case) {
     }
     assert_eq!(case.notes(), [""; 0]);
     assert!(!runtime_common::common::base().join(other).exists());
+}
+
+/// Is told where it belongs all the same.
+fn a_command_without_an_environment(case: &Case) {
+    if case.role() != "main" {
+        let mut main = case.command(&["main"]);
+        std::fs::create_dir(case.file("place")).unwrap();
+        main.env("RINGLANE_DIR", case.file("place"));
+        assert!(main.status().unwrap().success());
+        return;
+    }
+    let mut command = Command::new("/usr/bin/env");
+    let out = std::fs::File::create(case.file("out")).unwrap();
+    command.env_clear().stdout(out);
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::command("a", command).restart(Restart::Never))
+        .start()
+        .unwrap();
+    assert!(runtime.wait("a").unwrap().last_exit.unwrap().success());
+    let mut told: Vec<_> = case.notes_in("out");
+    told.sort();
+    told.retain(|line| !line.starts_with("RINGLANE_CHILD="));
+    let place = case.file("place").display().to_string();
+    let expected = [
+        format!("RINGLANE_DIR={place}"),
+        format!("RINGLANE_DOMAIN={}", case.domain),
+    ];
+    assert_eq!(told, expected);
 }
 
 fn a_command_that_closes_its_descriptors(case: &Case) {

@@ -83,9 +83,17 @@ impl Supervised {
             Program::Entry(_) => this_program(spec.args),
         };
         command.stdin(Stdio::null()).process_group(0);
-        // What the child opens by name it finds where its runtime is, unless its command says else.
-        if !command.get_envs().any(|(key, _)| key == domain::VARIABLE) {
-            command.env(domain::VARIABLE, domain);
+        // What the child opens by name it finds where its runtime is, unless its command says else:
+        // also in an environment that is otherwise empty.
+        let place = std::env::var_os(domain::PLACE);
+        let ours = [
+            (domain::VARIABLE, Some(domain.into())),
+            (domain::PLACE, place),
+        ];
+        for (key, value) in ours {
+            if let (false, Some(value)) = (command.get_envs().any(|(k, _)| k == key), value) {
+                command.env(key, value);
+            }
         }
         let main = rustix::process::getpid();
         let life = life.as_raw_fd();
