@@ -78,6 +78,10 @@ fn main() {
             "a_command_that_closes_its_descriptors",
             a_command_that_closes_its_descriptors,
         ),
+        (
+            "a_supervisor_that_cannot_sleep_pauses",
+            a_supervisor_that_cannot_sleep_pauses,
+        ),
         ("one_main_for_a_domain", one_main_for_a_domain),
         ("mains_take_turns", mains_take_turns),
         ("bad_names", bad_names),
@@ -780,6 +784,54 @@ fn a_command_that_closes_its_descriptors(case: &Case) {
         .unwrap();
     let exit = runtime.wait("a").unwrap().last_exit.unwrap();
     assert!(exit.success(), "{exit:?}");
+}
+
+/// `poll` is an error with more descriptors than there may be.
+fn a_supervisor_that_cannot_sleep_pauses(case: &Case) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let runtime = Runtime::builder(&case.domain)
+        .child("a", puppet)
+        .spec(ChildSpec::command("b", Command::new("true")).restart(Restart::Never))
+        .start()
+        .unwrap();
+    runtime.wait("b").unwrap();
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_supervisor = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).unwrap().trim() == "ringlane-superv"
+    };
+    let mut paths = threads.map(|thread| thread.unwrap().path());
+    let supervisor = paths.find(of_supervisor).unwrap();
+    drop(paths);
+    let open = |file| std::fs::File::open(supervisor.join(file)).unwrap();
+    let (status, used) = (open("status"), open("schedstat"));
+    let read = |file: &std::fs::File| {
+        let mut text = [0; 8192];
+        let len = std::os::unix::fs::FileExt::read_at(file, &mut text, 0).unwrap();
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    let number = |text: &str| text.split_whitespace().next().unwrap().parse::<u64>();
+    // How often it went to sleep, and how long it was at work.
+    let sleeps = || {
+        let text = read(&status);
+        let of = |line: &str| line.strip_prefix("voluntary_ctxt_switches:").map(number);
+        text.lines().find_map(of).unwrap().unwrap()
+    };
+    let used = || Duration::from_nanos(number(&read(&used)).unwrap());
+    let limit = getrlimit(Resource::Nofile);
+    let mut none = limit;
+    none.current = Some(1);
+    setrlimit(Resource::Nofile, none).unwrap();
+    // Wakes it, and changes nothing.
+    runtime.stop("b").unwrap();
+    let before = (sleeps(), used());
+    // What the harness has for this opens files.
+    while sleeps() < before.0 + 100 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let used = used() - before.1;
+    assert!(used < Duration::from_secs(1), "{used:?} for 100 sleeps");
+    setrlimit(Resource::Nofile, limit).unwrap();
+    runtime.shutdown().unwrap();
 }
 
 fn one_main_for_a_domain(case: &Case) {

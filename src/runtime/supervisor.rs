@@ -43,7 +43,7 @@ const PROVEN: Duration = Duration::from_secs(60);
 const MOST_BACKOFF: Duration = Duration::from_secs(10);
 /// More than a clock may not count.
 const MOST_PAUSE: Duration = Duration::from_secs(86_400);
-/// How often a child without a pidfd is looked at.
+/// How often we look around where the kernel does not tell us when.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(20);
 
 pub(super) struct Supervisor {
@@ -204,8 +204,12 @@ impl Supervisor {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
-        // A signal is as good a reason to look around as any.
-        let _ = poll(&mut fds, timeout.as_ref());
+        match poll(&mut fds, timeout.as_ref()) {
+            // A signal is as good a reason to look around as any.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Without it we still look around, but not all the time.
+            Err(_) => std::thread::sleep(WITHOUT_PIDFD),
+        }
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.desk.0.wake, &mut count);
     }
