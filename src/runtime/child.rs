@@ -82,7 +82,10 @@ pub(super) struct Life {
 }
 
 fn place() -> Option<Place> {
-    let value = std::env::var(VARIABLE).ok()?;
+    read_place(&std::env::var(VARIABLE).ok()?)
+}
+
+fn read_place(value: &str) -> Option<Place> {
     let mut parts = value.split(':');
     let mut next = || parts.next();
     Some(Place {
@@ -96,7 +99,8 @@ fn place() -> Option<Place> {
         generation: next()?.parse().ok()?,
         nonce: next()?.parse().ok()?,
         life: Life {
-            fd: next()?.parse().ok()?,
+            // What is negative is no descriptor, and may not even be asked about.
+            fd: next()?.parse().ok().filter(|fd| *fd >= 0)?,
             inode: next()?.parse().ok()?,
         },
     })
@@ -374,3 +378,19 @@ impl fmt::Debug for Child {
 
 /// What a child's function is.
 pub(super) type EntryFn = fn(Child) -> ChildResult;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_names_a_descriptor() {
+        let fd = |fd: &str| {
+            let place = read_place(&format!("command:d:c:1:2:{fd}:3"));
+            place.map(|place| place.life.fd)
+        };
+        assert_eq!(fd("4"), Some(4));
+        assert_eq!(fd("-1"), None);
+        assert_eq!(fd("2147483648"), None);
+    }
+}
