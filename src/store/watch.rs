@@ -78,10 +78,12 @@ impl<T: Message + ?Sized> Watch<T> {
         let attachment = &store.attachment;
         let hash = attachment.key(key)?.hash;
         let watched = attachment.table.counter(store_word!(watched));
-        if watched.load(Relaxed) == 0 && !attachment.is_read_only() {
+        // Acquire: what was changed before another watcher stored it is seen below; partner: that
+        // store. A read-only mapping, of which no more than Relaxed is promised, is not asked.
+        if !attachment.is_read_only() && watched.load(Acquire) == 0 {
             // Under the lock, so that a change either is seen below or wakes us.
             let _locked = attachment.lock()?;
-            watched.store(1, Relaxed);
+            watched.store(1, Release);
         }
         let mut watch = Watch {
             store,
