@@ -24,7 +24,7 @@
 //!
 //! A hit takes effect at the second look at its slot, a miss at a moment when the key was not there.
 
-use super::blocks::FREE;
+use super::blocks::{FREE, MOST_WORDS};
 use super::table::{
     BLOCK_HEADER, Entry, IN_POOL, Key, MOST_LINKS, SLOTS, Sizes, Table, block_of, home_of,
 };
@@ -171,6 +171,9 @@ impl Table {
             let expected = key.bytes.len() as u64 | u64::from(key.internal) << 47;
             sizes.0 & Sizes::KEY == expected && key_is(&block[BLOCK_HEADER as usize..], key.bytes)
         };
+        if sizes.words() > MOST_WORDS {
+            return Err(Moved);
+        }
         let block = self.memory.heap(at, sizes.words()).ok_or(Moved)?;
         if key.is_some_and(|key| !is_key(block, key)) {
             return if is_still(slot, slot_word, &block[0], stamp) || without(Step::MismatchAgain) {

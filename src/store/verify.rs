@@ -3,7 +3,7 @@
 //! Every slot names a live block whose key belongs there; every word of the heap belongs to one
 //! bucket, block or run, and to one only; the free lists end, and the counters are right.
 
-use super::blocks::{Class, FREE, MOST_WORDS};
+use super::blocks::{Class, FREE};
 use super::journal;
 use super::lookup::Moved;
 use super::memory::FIRST;
@@ -189,11 +189,7 @@ impl Walk<'_> {
         if entry.stamp > self.header(store_word!(sequence)) {
             self.flaw(entry.at, "a stamp of a commit that never was");
         }
-        let words = entry.sizes.words();
-        if words > MOST_WORDS {
-            return self.flaw(entry.at, "a block larger than any");
-        }
-        let class = Class::of(words);
+        let class = Class::of(entry.sizes.words());
         if !self.claim(block_of(word), class.words(), "a block") {
             return;
         }

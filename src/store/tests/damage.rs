@@ -207,6 +207,21 @@ fn a_store_without_a_heap_has_numbers() {
     store.remove().unwrap();
 }
 
+/// In a file that has room for it, a value larger than any.
+#[test]
+fn a_block_larger_than_any_is_none() {
+    let yard = Yard::new("store-large");
+    let store = yard.options().max_size(4 << 30).create("s").unwrap();
+    store.set("one", &1u8).unwrap();
+    let file = fs::File::options().write(true).open(yard.file("s"));
+    file.unwrap().set_len(4 << 30).unwrap();
+    let at = entry(&store, "one").at + 1;
+    put(&store, at, word(&store, at) | 0x7fff_ffff << 16);
+    let outcome = store.contains("one");
+    assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{outcome:?}");
+    store.remove().unwrap();
+}
+
 /// A key that cannot be read without the lock, which somebody else has: a watch of it goes on.
 #[test]
 fn a_watch_outlasts_a_lock_that_is_held() {
