@@ -291,6 +291,60 @@ fn a_panic_in_an_update_changes_nothing_and_gives_the_lock_back() {
     store.remove().unwrap();
 }
 
+#[cfg(feature = "serde")]
+mod drops {
+    use super::*;
+    use ringlane::Postcard;
+    use serde::{Deserialize, Serialize};
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    /// Writes to a store when it is dropped.
+    #[derive(Serialize, Deserialize)]
+    struct Writer(u32);
+
+    impl Message for Writer {
+        const NAME: &str = "test.Writer";
+        type Codec = Postcard;
+    }
+
+    thread_local! {
+        static STORE: RefCell<Option<Store>> = const { RefCell::new(None) };
+        static OUTCOMES: RefCell<Vec<Result<u64>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    impl Drop for Writer {
+        fn drop(&mut self) {
+            let outcome = STORE.with_borrow(|store| store.as_ref().map(|s| s.set("other", &1u64)));
+            OUTCOMES.with_borrow_mut(|all| all.extend(outcome));
+        }
+    }
+
+    #[test]
+    fn a_value_that_writes_as_it_goes_is_reentrant() {
+        let domain = Domain::new("store-drops");
+        let brief = options(domain.name()).lock_timeout(Duration::from_millis(50));
+        let store = brief.create("s").unwrap();
+        let outcomes = |call: &dyn Fn()| {
+            STORE.set(Some(store.clone()));
+            call();
+            STORE.set(None);
+            OUTCOMES.take()
+        };
+        // What went in, and what came out.
+        for dropped in [1, 2] {
+            let outcomes = outcomes(&|| {
+                let update = |old: Option<Writer>| Some(Writer(old.map_or(0, |old| old.0 + 1)));
+                store.update::<Writer>("k", update).unwrap();
+            });
+            assert_eq!(outcomes.len(), dropped);
+            let reentrant = |outcome: &Result<u64>| matches!(outcome, Err(Error::Reentrant));
+            assert!(outcomes.iter().all(reentrant), "{outcomes:?}");
+        }
+        store.remove().unwrap();
+    }
+}
+
 #[test]
 fn a_write_from_inside_an_update_is_reentrant() {
     let domain = Domain::new("store-reentrant");

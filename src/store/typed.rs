@@ -243,8 +243,9 @@ impl Store {
             let new = locked.lend(|| f(old))?;
             match (new, &found) {
                 (Some(new), _) => with_scratch::<T, _>(|scratch| {
-                    let bytes =
-                        locked.lend(|| T::Codec::encode(new.borrow(), scratch, <[u8]>::to_vec));
+                    // So is dropping it, which happens at the end of that closure.
+                    let bytes = locked
+                        .lend(move || T::Codec::encode(new.borrow(), scratch, <[u8]>::to_vec));
                     let bytes = bytes?.map_err(Error::Encode)?;
                     locked.put(&key, found.as_ref(), type_of::<T>(), &bytes)
                 }),
