@@ -1,6 +1,6 @@
 //! The errors of calls that send or receive, which give the message back.
 
-use super::Error;
+use super::{Error, Process};
 use crate::Mode;
 use core::fmt;
 
@@ -258,7 +258,8 @@ impl<V> fmt::Display for SendError<V> {
             SendError::PeerDied { pid, .. } => {
                 write!(
                     f,
-                    "not sent: the ring is full and process {pid} at the other end is dead"
+                    "not sent: the ring is full and {} at the other end is dead",
+                    Process(*pid)
                 )
             }
             SendError::Stopping(_) => {

@@ -37,7 +37,7 @@ pub enum Error {
         /// The file.
         path: String,
     },
-    /// No such channel, child or domain.
+    /// No such channel, store, child or domain.
     NotFound {
         /// What was looked for.
         name: String,
@@ -51,14 +51,14 @@ pub enum Error {
     EndTaken {
         /// The channel.
         name: String,
-        /// Its holder; one's own if the end was taken here before.
+        /// Its holder; one's own if the end was taken here before, 0 if it is not known.
         pid: u32,
     },
     /// Another main process runs this domain.
     DomainTaken {
         /// The domain.
         domain: String,
-        /// Its main process.
+        /// Its main process; 0 if it is not known.
         pid: u32,
     },
     /// A process of the domain lives, or is just coming or going.
@@ -151,7 +151,7 @@ pub enum Error {
     },
     /// Another process held the store's lock all the time.
     LockTimeout {
-        /// It; it lives, or it would have lost the lock.
+        /// It; it lives, or it would have lost the lock. 0 if it is not known.
         pid: u32,
     },
     /// The store was opened for reading only.
@@ -184,9 +184,10 @@ pub enum Error {
     Encode(String),
     /// A message could not be decoded; it is consumed.
     Decode(String),
-    /// A handler of a listener panicked; the listener goes on.
+    /// A handler panicked. A listener goes on; the thread of a store's
+    /// [`Watcher`](crate::Watcher) ended.
     HandlerPanicked {
-        /// The channel.
+        /// The channel or store.
         name: String,
         /// What it panicked with.
         message: String,
@@ -230,6 +231,18 @@ impl Error {
     }
 }
 
+/// A process as an error names it.
+struct Process(u32);
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => write!(f, "a process of unknown pid"),
+            pid => write!(f, "process {pid}"),
+        }
+    }
+}
+
 pub(crate) fn display(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
 }
@@ -252,10 +265,11 @@ impl fmt::Display for Error {
                 write!(f, "{name:?} exists and is in use")
             }
             Error::EndTaken { name, pid } => {
-                write!(f, "this end of channel {name:?} is held by process {pid}")
+                let holder = Process(*pid);
+                write!(f, "this end of channel {name:?} is held by {holder}")
             }
             Error::DomainTaken { domain, pid } => {
-                write!(f, "domain {domain:?} is run by process {pid}")
+                write!(f, "domain {domain:?} is run by {}", Process(*pid))
             }
             Error::DomainInUse { domain, pid: 0 } => write!(f, "domain {domain:?} is in use"),
             Error::DomainInUse { domain, pid } => {
@@ -306,7 +320,8 @@ impl fmt::Display for Error {
                 write!(f, "{path} is damaged: {}", flaws.join("; "))
             }
             Error::LockTimeout { pid } => {
-                write!(f, "process {pid} held the lock of the store all the time")
+                let holder = Process(*pid);
+                write!(f, "{holder} held the lock of the store all the time")
             }
             Error::ReadOnly => write!(f, "the store was opened for reading only"),
             Error::Contended => write!(f, "the value changed each time it was read"),
@@ -314,8 +329,7 @@ impl fmt::Display for Error {
             Error::Timeout => write!(f, "timed out"),
             Error::Empty => write!(f, "no message"),
             Error::Closed => write!(f, "the other end is closed"),
-            Error::PeerDied { pid: 0 } => write!(f, "the process at the other end died"),
-            Error::PeerDied { pid } => write!(f, "process {pid} at the other end died"),
+            Error::PeerDied { pid } => write!(f, "{} at the other end died", Process(*pid)),
             Error::PeerRestarted { generation } => {
                 write!(f, "the other end was taken over, generation {generation}")
             }
@@ -342,6 +356,32 @@ impl std::error::Error for Error {
         match self {
             Error::Io { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_that_is_not_known_is_not_told() {
+        let name = || "n".to_string();
+        let errors = |pid| {
+            let domain = name();
+            [
+                Error::EndTaken { name: name(), pid }.to_string(),
+                Error::DomainTaken { domain, pid }.to_string(),
+                Error::LockTimeout { pid }.to_string(),
+                Error::PeerDied { pid }.to_string(),
+                SendError::PeerDied { pid, value: () }.to_string(),
+            ]
+        };
+        for text in errors(0) {
+            assert!(text.contains("a process of unknown pid"), "{text}");
+        }
+        for text in errors(7) {
+            assert!(text.contains("process 7"), "{text}");
         }
     }
 }
