@@ -119,24 +119,31 @@ impl Supervisor {
     pub(super) fn start(self) -> Result<()> {
         let io = |e| Error::io("a supervisor's thread", e);
         let desk = self.desk.clone();
-        desk.lock().started = true;
         let (control, listening) = (self.control.clone(), self.desk.clone());
         let (spawned, all_spawned) = std::sync::mpsc::channel();
+        // Until both are noted: a shutdown waits for those that it finds.
+        let mut state = desk.lock();
+        if state.closed {
+            return Err(Error::Stopping);
+        }
+        state.started = true;
         let supervisor = std::thread::Builder::new()
             .name("ringlane-supervisor".into())
             .spawn(move || self.supervise(spawned))
             .map_err(io)?;
-        desk.lock().threads.push(supervisor);
+        state.threads.push(supervisor);
         let listener = std::thread::Builder::new()
             .name("ringlane-control".into())
             .spawn(move || listen(&control, &listening));
         match listener {
-            Ok(thread) => desk.lock().threads.push(thread),
+            Ok(thread) => state.threads.push(thread),
             Err(e) => {
+                drop(state);
                 desk.shut_down();
                 return Err(io(e));
             }
         }
+        drop(state);
         // Fails only if the supervisor panicked, which it has printed.
         let _ = all_spawned.recv();
         Ok(())
