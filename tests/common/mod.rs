@@ -107,7 +107,12 @@ pub struct Domain {
 
 impl Domain {
     pub fn new(test: &str) -> Domain {
-        let patience = scale(180, 300) as u64;
+        Domain::for_long(test, 1)
+    }
+
+    /// For a test that takes so many times as long as another may.
+    pub fn for_long(test: &str, times: u64) -> Domain {
+        let patience = times * scale(180, 300) as u64;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
         Domain {
             name: format!("test-{test}-{}", std::process::id()),

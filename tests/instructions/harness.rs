@@ -130,7 +130,8 @@ struct Asked {
 
 impl Harness {
     pub fn new(test: &str) -> Harness {
-        let domain = Domain::new(test);
+        // Two and a half million stops, in all scenes together, are a system call or two each.
+        let domain = Domain::for_long(test, 4);
         let pool = Pool::new(domain.name());
         // The victims come to the processor we are on: each step goes there and back.
         let mut here = CpuSet::new();
