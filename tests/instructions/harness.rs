@@ -234,7 +234,7 @@ impl Harness {
 
     /// Of so many states that are taken up, one is taken up by somebody who is killed as well.
     fn double_every(&self) -> u64 {
-        size(1000, 800) as u64
+        size(1000, 1600) as u64
     }
 
     /// Executes an act instruction by instruction. Gives how many, and the pictures whose recovery

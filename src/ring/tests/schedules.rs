@@ -175,7 +175,7 @@ fn with_kills() {
 
 #[test]
 fn all_messages_arrive_in_order() {
-    let count = scale(2_000, 40_000);
+    let count = scale(2_000, 15_000);
     let drawn = draw(count, undisturbed);
     tally(
         "model",

@@ -197,7 +197,7 @@ fn with_kills() {
 
 #[test]
 fn what_was_acknowledged_is_there_and_nobody_sleeps_for_ever() {
-    let count = scale(500, 8_000);
+    let count = scale(500, 3_000);
     let drawn = draw(count, undisturbed);
     tally(
         "model",
