@@ -230,7 +230,8 @@ pub(crate) struct Bell {
 
 /// The sleeper is asleep or about to be. The waker that takes this bit away rings.
 pub(crate) const PARKED: u32 = 1;
-/// The sleeper cannot make others pass a barrier: senders fence and look again.
+/// The sleeper cannot make others pass a barrier: so wakers never find 0, and always come to take
+/// [`PARKED`] away.
 pub(crate) const NEEDS_FENCE: u32 = 2;
 
 /// The `roster` file: this header, then [`SLOTS`] slots. Byte *k* of the file is the lock that the
