@@ -13,9 +13,9 @@ use super::size;
 use super::victim;
 use super::witness::{self, Subject};
 use crate::common::trace::{Stop, Tracee};
-use crate::common::{Domain, Random, base, scale, tally};
+use crate::common::{Random, base, scale, tally};
 use ringlane::Channel;
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
@@ -117,7 +117,6 @@ pub struct Harness {
     kill: Option<(usize, u64)>,
     turn: usize,
     asked: u64,
-    _domain: Domain,
 }
 
 /// What is known of a state that somebody takes up.
@@ -129,16 +128,19 @@ struct Asked {
 }
 
 impl Harness {
-    pub fn new(test: &str) -> Harness {
-        // Two and a half million stops, in all scenes together, are a system call or two each.
-        let domain = Domain::for_long(test, 4);
-        let pool = Pool::new(domain.name());
-        // The victims come to the processor we are on: each step goes there and back.
+    /// Its domains' names begin with this one. It works on the n-th processor of those that may be
+    /// used, from 0 and around.
+    pub fn new(name: &str, n: usize) -> Harness {
+        let pool = Pool::new(name);
+        // The victims are on the processor we are on: each step goes there and back.
+        let allowed = sched_getaffinity(None).unwrap();
+        let allowed = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        let allowed: Vec<usize> = allowed.collect();
         let mut here = CpuSet::new();
-        here.set(sched_getcpu());
+        here.set(allowed[n % allowed.len()]);
         sched_setaffinity(None, &here).unwrap();
         Harness {
-            name: domain.name().to_string(),
+            name: name.to_string(),
             pool,
             random: Random::printed(),
             rows: Vec::new(),
@@ -146,7 +148,6 @@ impl Harness {
             kill: None,
             turn: 0,
             asked: 0,
-            _domain: domain,
         }
     }
 

@@ -13,8 +13,9 @@ mod stores;
 mod victim;
 mod witness;
 
-use common::{play, say, scale, skip, trace};
+use common::{Domain, play, say, scale, skip, trace};
 use harness::Harness;
+use std::thread;
 use witness::Subject;
 
 #[test]
@@ -51,8 +52,7 @@ fn a_kill_at_any_instruction_leaves_the_call_made_or_not_made() {
         return skip("instruction", "no process may be traced here");
     };
     traced.finish();
-    let mut harness = Harness::new("instructions");
-    let channels: [fn(&mut Harness); 6] = [
+    let channels: &[fn(&mut Harness)] = &[
         channels::sends,
         channels::receives,
         channels::wakes,
@@ -60,9 +60,27 @@ fn a_kill_at_any_instruction_leaves_the_call_made_or_not_made() {
         channels::takes_over,
         channels::closes,
     ];
-    let stores: [fn(&mut Harness); 3] = [stores::changes, stores::splits, stores::grows];
-    for scenes in channels.into_iter().chain(stores) {
-        scenes(&mut harness);
-    }
-    harness.tell();
+    let stores: &[fn(&mut Harness)] = &[stores::changes, stores::splits, stores::grows];
+    // Two and a half million stops are a system call or two each, and no two of one victim's can
+    // be made at the same time.
+    let domain = Domain::for_long("instructions", 3);
+    let played: Vec<Harness> = thread::scope(|scope| {
+        let players = [channels, stores]
+            .into_iter()
+            .enumerate()
+            .map(|(n, scenes)| {
+                let name = format!("{}-{n}", domain.name());
+                scope.spawn(move || {
+                    let mut harness = Harness::new(&name, n);
+                    scenes.iter().for_each(|play| play(&mut harness));
+                    harness
+                })
+            });
+        let players: Vec<_> = players.collect();
+        players
+            .into_iter()
+            .map(|player| player.join().unwrap())
+            .collect()
+    });
+    played.iter().for_each(Harness::tell);
 }
