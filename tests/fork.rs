@@ -620,7 +620,7 @@ fn a_parent_is_dead_though_its_fork_lives() {
 #[test]
 fn a_parent_is_dead_though_its_clone_lives() {
     if pidfds_work() {
-        die_though_they_leave_behind("clone", scale(1, 200));
+        die_though_they_leave_behind("clone", scale(1, 100));
     }
 }
 
@@ -664,7 +664,7 @@ fn a_process_that_lost_its_token_is_alive() {
         return;
     }
     let mut random = Random::printed();
-    let rounds = scale(3, 200) as u64;
+    let rounds = scale(3, 100) as u64;
     for round in 0..rounds {
         lives_without_its_token(&domain, round, pause(round, &mut random));
     }

@@ -219,7 +219,7 @@ fn who_scribbles_harms_nobody_else() {
     let mut honest = Process::start("echo", &[domain.name()]);
     let mut others = ["scribbler", "host", "guest"]
         .map(|role| Process::start(role, &[domain.name(), shared.path()]));
-    let end = Instant::now() + Duration::from_millis(scale(700, 30_000) as u64);
+    let end = Instant::now() + Duration::from_millis(scale(700, 20_000) as u64);
     let mut number = 0;
     while Instant::now() < end {
         number += 1;

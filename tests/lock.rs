@@ -54,7 +54,7 @@ fn a_stopped_holder_keeps_the_lock_and_no_reader_waits() {
     store.set("other", "untouched").unwrap();
     let mut reader = actor(domain.name());
     assert_eq!(reader.ask("read_only s"), "Ok(())");
-    let stopped = scale(2, 20) as u64;
+    let stopped = scale(2, 10) as u64;
     for round in 0..stopped {
         let mut holder = holder(&domain);
         holder.signal(Signal::STOP);
@@ -182,7 +182,7 @@ fn processes_stopped_at_any_moment_lose_nothing() {
         .collect();
     until(|| shared.word(ADDED).load(Acquire) > 1000);
     let mut random = Random::printed();
-    let stops = scale(60, 2000);
+    let stops = scale(60, 1200);
     for _ in 0..stops {
         let adder = &adders[random.below(3) as usize];
         adder.signal(Signal::STOP);

@@ -163,7 +163,7 @@ fn a_value_that_follows_one_of_another_type_at_once_is_told() {
     for (watching, longest) in [(&store, 40), (&reader, 6000)] {
         let (watcher, heard) = heard(watching, "key");
         let mut random = Random::printed();
-        for i in 0..scale(100, 3000) as u64 {
+        for i in 0..scale(100, 1500) as u64 {
             store.set("key", "of another type").unwrap();
             let begin = Instant::now();
             let pause = random.micros(longest);
@@ -458,7 +458,7 @@ fn a_writer_killed_at_any_moment_owes_no_wake() {
         })
         .collect();
     let mut random = Random::printed();
-    let kills = scale(100, 3000);
+    let kills = scale(100, 2000);
     for _ in 0..kills {
         let mut writer = Process::start("counter", &[domain.name(), shared.path()]);
         assert_eq!(writer.line(), "counting");
