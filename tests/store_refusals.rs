@@ -301,7 +301,7 @@ mod drops {
 
     /// Writes to a store when it is dropped.
     #[derive(Serialize, Deserialize)]
-    struct Writer(u32);
+    struct Writer(u32, Vec<u8>);
 
     impl Message for Writer {
         const NAME: &str = "test.Writer";
@@ -320,21 +320,43 @@ mod drops {
         }
     }
 
+    fn create(domain: &Domain) -> Store {
+        let small = options(domain.name()).max_size(1 << 20);
+        let brief = small.lock_timeout(Duration::from_millis(50));
+        brief.create("s").unwrap()
+    }
+
+    /// What came of the writes of values that were dropped during a call.
+    fn outcomes(store: &Store, call: impl FnOnce()) -> Vec<Result<u64>> {
+        STORE.set(Some(store.clone()));
+        call();
+        STORE.set(None);
+        OUTCOMES.take()
+    }
+
+    #[test]
+    fn a_value_that_a_swap_read_in_vain_goes_without_the_lock() {
+        let domain = Domain::new("store-swap-drops");
+        let store = create(&domain);
+        store.set("k", &Writer(1, vec![])).unwrap();
+        let large = Writer(2, vec![0; 2 << 20]);
+        let outcomes = outcomes(&store, || {
+            let outcome = store.swap("k", &large).map(drop);
+            assert!(matches!(outcome, Err(Error::NoSpace { .. })), "{outcome:?}");
+        });
+        assert!(matches!(outcomes[..], [Ok(_)]), "{outcomes:?}");
+        store.remove().unwrap();
+    }
+
     #[test]
     fn a_value_that_writes_as_it_goes_is_reentrant() {
         let domain = Domain::new("store-drops");
-        let brief = options(domain.name()).lock_timeout(Duration::from_millis(50));
-        let store = brief.create("s").unwrap();
-        let outcomes = |call: &dyn Fn()| {
-            STORE.set(Some(store.clone()));
-            call();
-            STORE.set(None);
-            OUTCOMES.take()
-        };
+        let store = create(&domain);
         // What went in, and what came out.
         for dropped in [1, 2] {
-            let outcomes = outcomes(&|| {
-                let update = |old: Option<Writer>| Some(Writer(old.map_or(0, |old| old.0 + 1)));
+            let outcomes = outcomes(&store, || {
+                let next = |old: Writer| old.0 + 1;
+                let update = |old: Option<Writer>| Some(Writer(old.map_or(0, next), vec![]));
                 store.update::<Writer>("k", update).unwrap();
             });
             assert_eq!(outcomes.len(), dropped);

@@ -168,12 +168,14 @@ impl Store {
         key: impl AsRef<[u8]>,
         value: &T,
     ) -> Result<Option<Owned<T>>> {
+        let mut old = None;
         self.write(key.as_ref(), value, |locked, found, key, bytes| {
-            // Decoding may be a user's code.
-            let old = locked.lend(|| self.read_found::<T>(key, found.as_ref()))??;
-            locked.put(key, found.as_ref(), type_of::<T>(), bytes)?;
-            Ok(old)
-        })
+            // Decoding may be a user's code. So is dropping it, which happens without the lock,
+            // whatever comes of the change.
+            old = locked.lend(|| self.read_found::<T>(key, found.as_ref()))??;
+            locked.put(key, found.as_ref(), type_of::<T>(), bytes)
+        })?;
+        Ok(old)
     }
 
     /// Stores a value if the one that is there has that version; 0 stands for none. Gives the new
