@@ -384,7 +384,7 @@ impl Bench {
                 after(state, &outcome);
                 hits
             };
-            self.cases += every_case(name, &mut self.random, self.share, &self.progress, run);
+            self.cases += every_case(name, &mut self.random, self.share, &self.progress, &run);
             drop(to_worker);
             worker.join().unwrap()
         });
@@ -447,7 +447,7 @@ fn every_case(
     random: &mut Random,
     share: usize,
     progress: &Shared,
-    run: impl Fn(Option<(usize, Errno, usize)>) -> usize,
+    run: &dyn Fn(Option<(usize, Errno, usize)>) -> usize,
 ) -> u64 {
     // The first time of all sets up what a process has once.
     run(None);
