@@ -162,21 +162,37 @@ impl Drop for Domain {
         let _ = std::fs::remove_dir_all(&path);
         if !std::thread::panicking() {
             assert!(!exists, "{} is left, with {left:?} in it", path.display());
-            assert_eq!(descriptors(), self.descriptors, "file descriptors leaked");
+            // Another test that writes a count, or the C library that asks about memory, has one for
+            // a moment; what leaked stays.
+            let start = Instant::now();
+            loop {
+                let more = more(descriptors(), &self.descriptors);
+                if more.is_empty() {
+                    break;
+                }
+                assert!(start.elapsed() < LONG, "file descriptors leaked: {more:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }
 
-/// What the open file descriptors of this process lead to, sorted.
+/// What the open file descriptors of this process lead to.
 fn descriptors() -> Vec<String> {
-    // Another test may record what it did.
-    let _alone = tally::pause();
-    let mut all: Vec<_> = std::fs::read_dir("/proc/self/fd")
+    std::fs::read_dir("/proc/self/fd")
         .unwrap()
         .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
         .map(|target| target.display().to_string())
-        .collect();
-    all.sort();
+        .collect()
+}
+
+/// What is in `all` more often than in `known`.
+fn more(mut all: Vec<String>, known: &[String]) -> Vec<String> {
+    for one in known {
+        if let Some(at) = all.iter().position(|other| other == one) {
+            all.remove(at);
+        }
+    }
     all
 }
 
