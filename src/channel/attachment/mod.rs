@@ -165,10 +165,16 @@ impl Attachment {
                         pid,
                     });
                 }
-                Err(Denied::Gone) if segment.is_linked(roster.directory())? => {
-                    return Err(not_found());
+                Err(Denied::Gone) => {
+                    if segment.is_linked(roster.directory())? {
+                        if Role::load(guest).state == State::Closed {
+                            return Err(not_found());
+                        }
+                        // Whoever has it for a moment may put it back.
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    continue;
                 }
-                Err(Denied::Gone) => continue,
             };
             let linked = segment.is_linked(roster.directory());
             if !matches!(linked, Ok(true)) {
@@ -430,12 +436,16 @@ impl Attachment {
     /// Forgets the message type of a channel that was taken over empty and without a guest: the
     /// program may have another one by now.
     pub(crate) fn forget_type(&self) {
-        let (guest, dead) = self.peer_role();
+        let guest = self.role_word(End::Guest);
+        // A guest that comes just now waits, and stamps it again.
+        let Ok(claimed) = role::claim_to_sweep(guest, &self.roster) else {
+            return;
+        };
         let is_empty = |ring: Ring| ring.walk().is_ok_and(|mut walk| walk.next().is_none());
-        if (dead || !guest.is_held()) && is_empty(self.outgoing()) && is_empty(self.incoming()) {
-            // A guest that comes just now stamps it again.
+        if is_empty(self.outgoing()) && is_empty(self.incoming()) {
             self.header().type_hash.store(0, Release);
         }
+        role::restore(guest, claimed);
     }
 
     /// Opens it again.
