@@ -203,6 +203,25 @@ fn closing() -> u64 {
     2
 }
 
+/// Of two that leave at the same time, each takes the other one for the last.
+#[test]
+fn ends_that_leave_together_leave_no_file_behind() {
+    let domain = Domain::new("together");
+    let mut host = with("closing=stop", "actor", &[domain.name()]);
+    assert_eq!(host.ask("create c"), "Ok");
+    assert_eq!(host.ask("send 5"), "Ok(())");
+    // It leaves the file for a guest to come.
+    host.tell("leave");
+    until(|| host.state() == 'T');
+    let mut guest = domain.of::<u64>().open("c").unwrap();
+    assert_eq!(guest.recv(), Ok(5));
+    // And this one to a host that may send more.
+    drop(guest);
+    assert!(domain.file("c").exists());
+    host.signal(Signal::CONT);
+    host.finish();
+}
+
 // ---- Messages.
 
 fn bytes(number: u64) -> Vec<u8> {

@@ -19,6 +19,12 @@ fn process() {
     });
 }
 
+// Where the words lie, and what stands in their lowest byte.
+const ROLE_OF_HOST: u64 = 32;
+const ROLE_OF_GUEST: u64 = 40;
+const SWEPT: u8 = 3;
+const CLOSED: u8 = 4;
+
 /// All that a receiver has to say until it has nothing to say for a while.
 fn all(receiver: &mut Channel<u64>) -> Vec<String> {
     let mut said = Vec::new();
@@ -246,7 +252,7 @@ fn who_cannot_replace_a_channel_leaves_its_roles_alone() {
     let file = File::open(domain.file("c")).unwrap();
     let role_of_host = || {
         let mut word = [0; 8];
-        file.read_exact_at(&mut word, 32).unwrap();
+        file.read_exact_at(&mut word, ROLE_OF_HOST).unwrap();
         word
     };
     let before = role_of_host();
@@ -305,4 +311,67 @@ fn what_came_with_a_successor_is_told_behind_it() {
     let closed = Err(TryRecvError::Recv(RecvError::Closed));
     assert_eq!(guest.try_recv(), closed);
     second.finish();
+}
+
+/// Who came between, and sent nothing, does not hide it.
+#[test]
+fn the_death_of_one_who_was_known_is_told_whoever_came_since() {
+    let domain = Domain::new("hidden-death");
+    let mut host = domain.of::<u64>().create("c").unwrap();
+    let leave = || actor::guest(domain.name(), "c").finish();
+    let die = || actor::guest(domain.name(), "c").kill();
+    // One who took its end over, and left in order, before the next came.
+    send_and_die(&domain, 11);
+    assert_eq!(host.recv(), Ok(11));
+    leave();
+    let guest = actor::guest(domain.name(), "c");
+    assert_eq!(all(&mut host), ["died", "generation 3"]);
+    guest.finish();
+    // One who died as well, and one who left.
+    send_and_die(&domain, 44);
+    assert_eq!(all(&mut host), ["generation 4", "44", "died"]);
+    send_and_die(&domain, 55);
+    assert!(matches!(
+        host.recv(),
+        Err(RecvError::PeerRestarted { generation: 5 })
+    ));
+    assert_eq!(host.recv(), Ok(55));
+    die();
+    leave();
+    assert_eq!(all(&mut host), ["died"]);
+    // And no death is told of one who left in order.
+    send_and_leave(&domain, 88);
+    assert_eq!(all(&mut host), ["generation 8", "88"]);
+    leave();
+    leave();
+    assert_eq!(all(&mut host), [""; 0]);
+    send_and_leave(&domain, 111);
+    assert_eq!(all(&mut host), ["generation 11", "111"]);
+}
+
+/// Whoever creates a channel again has its other end as well, for a moment.
+#[test]
+fn an_end_that_somebody_has_for_a_moment_is_waited_for() {
+    let domain = Domain::new("for-a-moment");
+    let host = domain.of::<u64>().create("c").unwrap();
+    let (mut both, path) = (File::options(), domain.file("c"));
+    let file = both.read(true).write(true).open(path).unwrap();
+    let mut role = [0; 8];
+    file.read_exact_at(&mut role, ROLE_OF_HOST).unwrap();
+    role[0] = SWEPT;
+    file.write_all_at(&role, ROLE_OF_GUEST).unwrap();
+    let guest = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| domain.of::<u64>().open("c"));
+        std::thread::sleep(Duration::from_millis(20));
+        file.write_all_at(&[0; 8], ROLE_OF_GUEST).unwrap();
+        opening.join().unwrap()
+    });
+    drop((guest.unwrap(), host));
+    // One who is gone for good is not.
+    let host = domain.of::<u64>().create("c").unwrap();
+    let file = File::options().write(true).open(domain.file("c")).unwrap();
+    file.write_all_at(&[CLOSED], ROLE_OF_GUEST).unwrap();
+    let closed = domain.of::<u64>().open("c");
+    assert!(matches!(closed, Err(Error::NotFound { .. })), "{closed:?}");
+    drop(host);
 }

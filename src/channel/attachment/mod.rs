@@ -10,7 +10,8 @@
 //!   the file stays for a guest to drain; the guest that drained it removes it. Who creates it again
 //!   before that takes it over with what is left, if no guest is there: it claims the guest's role,
 //!   then the host's, and puts the first back.
-//! - An orderly guest gives its role back as FREE: nobody there *yet*.
+//! - An orderly guest gives its role back as FREE: nobody there *yet*. Whichever end gave up its role
+//!   last removes the file if there is nothing left in it.
 //! - Whoever else removes a file claims both roles first, the host's before the guest's, and puts
 //!   the first back if the second is not to be had.
 
@@ -23,11 +24,11 @@ use crate::domain::CHANNEL;
 use crate::doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{ChannelHeader, EndNote, Kind, PAGE, Prologue};
-use crate::ring::{Consumer, Incarnation, Producer, Ring};
+use crate::ring::{Consumer, EPOCH_MASK, Incarnation, Producer, Ring};
 use crate::role::{self, Claimed, Denied, Role, State};
 use crate::roster::Roster;
 use crate::segment::{Segment, Size};
-use crate::sync::{AtomicU64, Ordering::*};
+use crate::sync::{AtomicU64, Ordering::*, fence};
 use crate::sys;
 use core::time::Duration;
 use file::{check_stamp, claim_closed, has_undelivered, open_checked, write_stamp};
@@ -385,10 +386,12 @@ impl Attachment {
             .map_or(0, |w| *w as u32)
     }
 
-    /// Whether whoever held the other end at `epoch` died and had its end taken or closed since.
-    pub(crate) fn peer_died(&self, epoch: u32) -> bool {
-        let died = self.note(self.end.other()).died.load(Relaxed);
-        epoch != 0 && (died >> 32) as u32 == epoch
+    /// Whether whoever held the other end at the epoch `from`, or after it and before `until`, died
+    /// and had its end taken or closed since. `false` if `from` is 0, which is nobody's.
+    pub(crate) fn peer_died(&self, from: u32, until: u32) -> bool {
+        let died = (self.note(self.end.other()).died.load(Relaxed) >> 32) as u32;
+        let since = |epoch: u32| epoch.wrapping_sub(from) & EPOCH_MASK;
+        from != 0 && died != 0 && since(died) < since(until)
     }
 
     pub(crate) fn peer(&self) -> PeerState {
@@ -468,21 +471,26 @@ impl Drop for Attachment {
         }
         let undelivered = has_undelivered(&self.ring(End::Host));
         let (peer, peer_is_dead) = self.peer_role();
-        let state = match self.end {
+        let (is_last, state) = match self.end {
             End::Host => {
-                if !undelivered || (peer.is_held() && !peer_is_dead) {
-                    self.unlink();
-                }
-                State::Closed
+                let is_last = !undelivered || (peer.is_held() && !peer_is_dead);
+                (is_last, State::Closed)
             }
-            End::Guest if peer.state == State::Closed && !undelivered => {
-                self.unlink();
-                State::Closed
-            }
-            End::Guest => State::Free,
+            End::Guest if peer.state == State::Closed && !undelivered => (true, State::Closed),
+            End::Guest => (false, State::Free),
         };
+        if is_last {
+            self.unlink();
+        }
         failpoint!(Closing);
         role::give_up(mine, role, state);
+        // Whoever left while we did may have thought that the file is ours to remove. Of two that
+        // gave up their ends, behind these fences one at least sees both.
+        fence(SeqCst);
+        let host = Role::load(self.role_word(End::Host));
+        if !is_last && host.state == State::Closed && !has_undelivered(&self.ring(End::Host)) {
+            let _ = sweep(&self.segment, &self.roster);
+        }
         self.announce();
     }
 }

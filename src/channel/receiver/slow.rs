@@ -117,7 +117,9 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// died, unless it is the first one we know of.
     fn meet(&mut self, peer: Incarnation) -> Result<(), RecvError> {
         let first = self.known == 0;
-        if !first && peer.is_heir && self.told_dead != self.known {
+        // One who sent nothing, or a runtime, may have been there between the two.
+        let died = |known| peer.is_heir || self.held.attachment.peer_died(known, peer.epoch);
+        if !first && self.told_dead != self.known && died(self.known) {
             return Err(self.tell_death(self.known));
         }
         self.known = peer.epoch;
@@ -166,8 +168,10 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
         if role.is_held() && role.epoch != self.known {
             self.meet(role.incarnation())?;
-        } else if self.told_dead != self.known && attachment.peer_died(self.known) {
-            // Its successor came and left, and sent nothing.
+        } else if self.told_dead != self.known
+            && attachment.peer_died(self.known, role.epoch.wrapping_add(1))
+        {
+            // Who came after it left, and sent nothing.
             return Err(self.tell_death(self.known));
         }
         if dead && self.told_dead != role.epoch {
