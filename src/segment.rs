@@ -431,14 +431,20 @@ fn link(
 
 /// Gives the file its pages now.
 fn reserve(file: &OwnedFd, from: u64, len: u64) -> rustix::io::Result<()> {
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), from, len) {
-            // A signal; a timer's cannot keep us here, since each try gets somewhere.
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, from, len),
-            other => return other,
+    let (mut at, end) = (from, from + len);
+    let mut piece = len;
+    while at < end {
+        let len = piece.min(end - at);
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), at, len) {
+            Ok(()) => at += len,
+            // A signal. Before Linux 6.11 a tmpfs takes all pages of that call back, so a timer could
+            // keep us here; of a smaller piece it cannot.
+            Err(Errno::INTR) => piece = (piece / 2).next_multiple_of(PAGE as u64),
+            Err(Errno::OPNOTSUPP) => return write_zeros(file, at, end - at),
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
 }
 
 /// Gives the file its pages where the file system has no call for that. Nothing is there yet.

@@ -43,6 +43,8 @@ const LACKS: &[(&str, &[Refused], Errno, Outcome)] = {
             E::OPNOTSUPP,
             Works,
         ),
+        // As where a timer's signal comes sooner than so much is reserved.
+        ("long fallocate", LONG_RESERVATIONS, E::INTR, Works),
         ("fallocate", &[all(libc::SYS_fallocate)], E::NOSYS, Says),
         ("fallocate", &[all(libc::SYS_fallocate)], E::PERM, Says),
         ("F_OFD_SETLK", &[SET_LOCK, GET_LOCK], E::INVAL, Says),
@@ -80,6 +82,19 @@ const NAMELESS_FILE: Refused = (libc::SYS_openat, Some((2, NAMELESS, NAMELESS)))
 const RENAME: Refused = all(libc::SYS_renameat2);
 /// Not those of std, which panics without.
 const RANDOM: Refused = (libc::SYS_getrandom, Some((1, ALL, 8)));
+
+/// Of 32 KiB or more.
+const LONG_RESERVATIONS: &[Refused] = &[
+    of_length(15),
+    of_length(16),
+    of_length(17),
+    of_length(18),
+    of_length(19),
+];
+
+const fn of_length(bit: u32) -> Refused {
+    (libc::SYS_fallocate, Some((3, 1 << bit, 1 << bit)))
+}
 
 const fn advice(advice: i32) -> Refused {
     (libc::SYS_madvise, Some((2, ALL, advice as u32)))
