@@ -239,6 +239,10 @@ fn current() -> ThreadId {
 impl<T: Message + ?Sized> Drop for Listener<T> {
     fn drop(&mut self) {
         self.running.detached.store(true, Ordering::Release);
+        if self.canary.forked() {
+            // There is no such thread here, and one of ours may have its stack and its number.
+            std::mem::forget(self.thread.take());
+        }
     }
 }
 
