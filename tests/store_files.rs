@@ -4,12 +4,13 @@
 mod common;
 
 use common::stores::{self, actor, actor_with, fill, options, version_of};
-use common::{Domain, Process, hear, play, say, scale, skip};
+use common::{Domain, LONG, Process, hear, play, say, scale, skip};
 use ringlane::{Error, Store};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 #[test]
 #[ignore = "what the processes of these tests run"]
@@ -199,6 +200,31 @@ fn after_a_reboot_the_whole_store_is_looked_at() {
         assert_eq!(opened().unwrap().len(), 3000);
         assert_eq!(boot_id("s.store", BOOT_ID), ours);
     }
+    options(scratch.path()).remove("s").unwrap();
+}
+
+/// What a writer who looks at it has half done is no damage.
+#[test]
+fn after_a_reboot_a_reader_waits_for_a_writer_that_looks_at_it() {
+    let domain = Domain::new("reboot-reader");
+    let scratch = Scratch::new(&domain);
+    leave_a_store(&scratch);
+    let mut writer = actor_with(scratch.path(), "s");
+    assert_eq!(writer.ask("hold key"), "inside");
+    let [ours, keys] = [BOOT_ID, KEYS].map(|at| scratch.word("s.store", at));
+    scratch.patch("s.store", BOOT_ID, !ours);
+    scratch.patch("s.store", KEYS, keys + 1);
+    let opened = std::thread::scope(|scope| {
+        let options = options(scratch.path()).read_only();
+        let opening = scope.spawn(|| options.lock_timeout(LONG).open("s"));
+        std::thread::sleep(Duration::from_millis(50));
+        // It has looked at all.
+        scratch.patch("s.store", BOOT_ID, ours);
+        opening.join().unwrap()
+    });
+    assert_eq!(opened.unwrap().get::<u64>("key-7").unwrap(), Some(7));
+    scratch.patch("s.store", KEYS, keys);
+    writer.kill();
     options(scratch.path()).remove("s").unwrap();
 }
 

@@ -349,6 +349,60 @@ mod drops {
     }
 
     #[test]
+    fn a_function_that_is_not_called_goes_without_the_lock() {
+        let domain = Domain::new("store-function-drops");
+        let store = create(&domain);
+        store.set("k", "text").unwrap();
+        let owned = Writer(1, vec![]);
+        let outcomes = outcomes(&store, || {
+            let update = move |old: Option<u64>| {
+                // The whole of it, not its one field.
+                let owned = &owned;
+                old.map(|old| old + u64::from(owned.0))
+            };
+            let outcome = store.update::<u64>("k", update);
+            assert!(matches!(outcome, Err(Error::TypeMismatch { .. })));
+        });
+        assert!(matches!(outcomes[..], [Ok(_)]), "{outcomes:?}");
+        store.remove().unwrap();
+    }
+
+    /// As it goes, its thread's buffers and lists are gone.
+    #[test]
+    fn a_value_of_a_thread_that_ends_may_write() {
+        #[derive(Serialize, Deserialize)]
+        struct Note(Vec<u8>);
+        impl Message for Note {
+            const NAME: &str = "test.Note";
+            type Codec = Postcard;
+        }
+        struct Last(Store);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.set("bye", &Note(vec![7])).unwrap();
+                let bye = self.0.get::<Note>("bye").unwrap().unwrap();
+                assert_eq!(bye.0, [7]);
+                self.0.update::<u64>("byes", |n| n.map(|n| n + 1)).unwrap();
+            }
+        }
+        thread_local! {
+            static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+        }
+        let domain = Domain::new("store-last-words");
+        let store = create(&domain);
+        store.set("byes", &0u64).unwrap();
+        let own = store.clone();
+        let thread = std::thread::spawn(move || {
+            LAST.set(Some(Last(own.clone())));
+            own.set("k", &Note(vec![])).unwrap();
+            own.update::<u64>("byes", |n| n.map(|n| n + 1)).unwrap();
+        });
+        thread.join().unwrap();
+        assert_eq!(store.get::<u64>("byes").unwrap(), Some(2));
+        store.remove().unwrap();
+    }
+
+    #[test]
     fn a_value_that_writes_as_it_goes_is_reentrant() {
         let domain = Domain::new("store-drops");
         let store = create(&domain);

@@ -13,7 +13,7 @@ use crate::segment::Access;
 use crate::store::Torn;
 use crate::store::attachment::{Attachment, Plan};
 use crate::store::scan::{Found, Groups, value_of};
-use crate::sync::{Ordering::Acquire, Ordering::Relaxed, fence};
+use crate::sync::Ordering::Relaxed;
 use core::time::Duration;
 
 /// A value of a type of ours that is longer is not shown as text.
@@ -102,30 +102,9 @@ pub(super) fn judge(store: &StoreInfo) -> Vec<Finding> {
 /// had the lock meanwhile; `None` if that never was so, or nothing is wrong.
 pub(super) fn verify(directory: &Directory, name: &str) -> Option<Finding> {
     let store = open(directory, name).ok()?;
-    let changes = || {
-        let count = store.header().sequence.load(Relaxed);
-        fence(Acquire);
-        count
-    };
-    let is_free = || {
-        let holder = lock::owner(store.door().lock.seen());
-        fence(Acquire);
-        holder.is_none()
-    };
-    for _ in 0..3 {
-        // A change is counted before its lock is given back. So the count comes first here and last
-        // below: a free lock then says that what was counted is whole.
-        let before = changes();
-        if !is_free() {
-            return None;
-        }
-        let outcome = store.verify();
-        fence(Acquire);
-        if is_free() && changes() == before {
-            return outcome.err().map(|e| Finding::of_error(name, &e));
-        }
-    }
-    None
+    let outcomes = (0..3).map(|_| store.verify_unlocked());
+    let (outcome, _) = { outcomes }.find(|(_, at_rest)| *at_rest)?;
+    outcome.err().map(|e| Finding::of_error(name, &e))
 }
 
 fn entries(

@@ -21,6 +21,7 @@ use crate::sys::{self, ForkCanary};
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A store's file is never smaller.
 const LEAST: u64 = 256 << 10;
@@ -191,12 +192,26 @@ impl Attachment {
 
     /// After a reboot, and so perhaps a power cut, all of the store is looked at before it is used.
     fn check_boot(&self) -> Result<()> {
-        let written = [0, 1].map(|i| self.header().boot_id[i].load(Relaxed));
-        let Some(ours) = boot_id().filter(|ours| *ours != written) else {
+        let of_another_boot = || {
+            let written = [0, 1].map(|i| self.header().boot_id[i].load(Relaxed));
+            boot_id().filter(|ours| *ours != written)
+        };
+        let Some(ours) = of_another_boot() else {
             return Ok(());
         };
         if self.roster.is_none() {
-            return self.verify();
+            // What looks damaged may be half done by a writer, who looked at it all before.
+            let start = Instant::now();
+            loop {
+                let (outcome, at_rest) = self.verify_unlocked();
+                if outcome.is_ok() || of_another_boot().is_none() {
+                    return Ok(());
+                }
+                if at_rest || start.elapsed() >= self.lock_timeout {
+                    return outcome;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         let locked = self.lock()?;
         locked.verify()?;
@@ -215,6 +230,28 @@ impl Attachment {
             return self.lock()?.verify();
         }
         self.look_at_all()
+    }
+
+    /// Looks at all of the store without the lock. Says too whether nobody changed anything
+    /// meanwhile: else what was found may be a change that was not whole yet.
+    pub(crate) fn verify_unlocked(&self) -> (Result<()>, bool) {
+        let changes = || {
+            let count = self.header().sequence.load(Relaxed);
+            fence(Acquire);
+            count
+        };
+        let is_free = || {
+            let holder = lock::owner(self.door().lock.seen());
+            fence(Acquire);
+            holder.is_none()
+        };
+        // A change is counted before its lock is given back. So the count comes first here and last
+        // below: a free lock then says that what was counted is whole.
+        let before = changes();
+        let was_free = is_free();
+        let outcome = self.look_at_all();
+        fence(Acquire);
+        (outcome, was_free && is_free() && changes() == before)
     }
 
     pub(super) fn look_at_all(&self) -> Result<()> {
@@ -302,10 +339,14 @@ impl Attachment {
         is_cut.then(|| Error::refused(self.path(), why))
     }
 
+    /// Bytes that the file has by now.
+    pub(crate) fn used(&self) -> u64 {
+        8 * self.header().end.load(Relaxed).min(self.table.memory.len())
+    }
+
     /// Bytes that the file may still grow by.
     fn left(&self) -> u64 {
-        self.reach()
-            .saturating_sub(self.header().end.load(Relaxed).saturating_mul(8))
+        self.reach().saturating_sub(self.used())
     }
 
     #[cold]

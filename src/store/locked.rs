@@ -15,6 +15,12 @@ thread_local! {
     static UPDATING: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Lends that list. There is none in destructors where the thread ends, once it is gone itself.
+fn updating<R: Default>(f: impl FnOnce(&mut Vec<(u64, u64)>) -> R) -> R {
+    let outcome = UPDATING.try_with(|stores| f(&mut stores.borrow_mut()));
+    outcome.unwrap_or_default()
+}
+
 impl Attachment {
     /// Takes the lock, and finishes what its last holder left half done.
     #[inline]
@@ -27,7 +33,7 @@ impl Attachment {
         let roster = self.roster.as_ref().ok_or(Error::ReadOnly)?;
         let word = &self.door().lock;
         if !lock::try_take(word, self.me) {
-            if UPDATING.with_borrow(|stores| stores.contains(&self.segment.inode())) {
+            if updating(|stores| stores.contains(&self.segment.inode())) {
                 return Err(Error::Reentrant);
             }
             let is_alive = |holder| roster.is_alive(holder);
@@ -131,10 +137,10 @@ impl Locked<'_> {
         struct Inside;
         impl Drop for Inside {
             fn drop(&mut self) {
-                UPDATING.with_borrow_mut(|stores| stores.pop());
+                updating(Vec::pop);
             }
         }
-        UPDATING.with_borrow_mut(|stores| stores.push(self.0.segment.inode()));
+        updating(|stores| stores.push(self.0.segment.inode()));
         let _inside = Inside;
         let value = f();
         if self.0.is_forked() {

@@ -170,7 +170,7 @@ fn read_chain<R>(
                 continue;
             }
             let slot = (at + i as u64, &bucket[i], *word);
-            let (key, value) = match read_entry(table, slot, read) {
+            let (key, value) = match read_entry(table, group, slot, read) {
                 Ok(Some(entry)) => entry,
                 Ok(None) => continue,
                 Err(Torn) if group.whole => return Err(Torn),
@@ -193,16 +193,19 @@ fn read_chain<R>(
 /// The key of the entry that a slot names, and what is wanted of it. `None` if nothing is.
 fn read_entry<R>(
     table: &Table,
+    group: &Group,
     slot: (u64, &AtomicU64, u64),
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
 ) -> Result<Option<(Vec<u8>, R)>, Torn> {
     let entry = table.examine(slot, None).map_err(|Moved| Torn)?;
     let entry = entry.ok_or(Torn)?;
-    let wanted = if entry.sizes.internal() {
-        None
-    } else {
-        let key = key_of(&entry);
+    let key = key_of(&entry);
+    // An overflow bucket may be another group's by now.
+    let is_here = (table.key(&key).hash ^ group.first) & (group.step - 1) == 0;
+    let wanted = if is_here && !entry.sizes.internal() {
         read(&entry)?.map(|value| (key, value))
+    } else {
+        None
     };
     entry.is_still().then_some(wanted).ok_or(Torn)
 }

@@ -239,9 +239,12 @@ impl Store {
         f: impl FnOnce(Option<Owned<T>>) -> Option<Owned<T>>,
     ) -> Result<u64> {
         let key = self.attachment.key(key.as_ref())?;
+        // If it is not called, what it owns is dropped without the lock.
+        let mut f = Some(f);
         self.attachment.change(&key, |locked, found| {
             // Decoding and encoding may be a user's code as well.
             let old = locked.lend(|| self.read_found::<T>(&key, found.as_ref()))??;
+            let f = f.take().expect("this is called once");
             let new = locked.lend(|| f(old))?;
             match (new, &found) {
                 (Some(new), _) => with_scratch::<T, _>(|scratch| {
@@ -271,7 +274,9 @@ impl Store {
     pub fn fetch_add(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
         let key = self.attachment.key(key.as_ref())?;
         self.attachment.change(&key, |locked, found| {
-            let old = self.read_found::<i64>(&key, found.as_ref())?.unwrap_or(0);
+            // Should it be of another type, that one's name is read as well.
+            let old = locked.lend(|| self.read_found::<i64>(&key, found.as_ref()))??;
+            let old = old.unwrap_or(0);
             let new = old.wrapping_add(by).to_ne_bytes();
             locked.put(&key, found.as_ref(), type_of::<i64>(), &new)?;
             Ok(old)
@@ -499,12 +504,17 @@ impl Store {
         {
             let _locked = self.attachment.lock()?;
             let mut groups = Groups::under_lock(&self.attachment.table);
+            // Values of a home bucket may be read twice. More than that is damage.
+            let mut room = 2 * self.attachment.used();
             // What a user's decoder does comes after the lock was given back.
-            let wanted = |entry: &Entry<'_>| match entry.type_hash == type_hash::<T>() {
-                true => scan::value_of(entry).map(Some),
-                false => Ok(None),
+            let mut wanted = |entry: &Entry<'_>| {
+                if entry.type_hash != type_hash::<T>() {
+                    return Ok(None);
+                }
+                room = room.checked_sub(entry.sizes.value() as u64).ok_or(Torn)?;
+                scan::value_of(entry).map(Some)
             };
-            while let Some(found) = groups.next(&self.attachment.table, wanted) {
+            while let Some(found) = groups.next(&self.attachment.table, &mut wanted) {
                 all.extend(found);
             }
             if let Some(at) = groups.left_out {

@@ -109,10 +109,11 @@ pub(super) fn with_scratch<T: Message + ?Sized, R>(f: impl FnOnce(&mut Vec<u8>) 
         return f(&mut Vec::new());
     }
     // Taken out, so that a codec which comes back here finds another.
-    let mut scratch = SCRATCH.take();
+    // There is none where the thread ends, from whose destructors this may be called.
+    let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
     let outcome = f(&mut scratch);
     if scratch.capacity() <= KEPT {
-        SCRATCH.set(scratch);
+        let _ = SCRATCH.try_with(|kept| kept.replace(scratch));
     }
     outcome
 }

@@ -249,6 +249,30 @@ fn homes(store: &Store) -> impl Iterator<Item = u64> {
     (0..store.stats().buckets).map(|index| table.bucket_at(index).unwrap())
 }
 
+/// Whoever has the lock cannot wait for it.
+#[test]
+fn the_name_of_another_type_is_not_waited_for() {
+    let yard = Yard::new("store-type-name");
+    let store = yard.options().lock_timeout(Duration::MAX);
+    let store = store.create("s").unwrap();
+    store.set("k", "text").unwrap();
+    let name = store.attachment.table.find(
+        &store
+            .attachment
+            .internal(&crate::codec::type_hash::<str>().to_ne_bytes()),
+    );
+    let crate::store::lookup::Probe::Hit(name) = name else {
+        panic!("it has no name");
+    };
+    put(&store, block_of(name.slot_word), 0);
+    let outcome = store.fetch_add("k", 1);
+    assert!(
+        matches!(outcome, Err(Error::TypeMismatch { .. })),
+        "{outcome:?}"
+    );
+    store.remove().unwrap();
+}
+
 /// Three hundred thousand slots name one large block, which is gone through once.
 #[test]
 fn a_block_that_all_slots_name_is_walked_once() {
@@ -262,6 +286,9 @@ fn a_block_that_all_slots_name_is_walked_once() {
     }
     let outcome = store.verify();
     assert!(matches!(outcome, Err(Error::Damaged { .. })), "{outcome:?}");
+    // It has one key, and that is in one place.
+    assert_eq!(store.iter::<[u8]>().count(), 1);
+    assert_eq!(store.get_all::<[u8]>().unwrap().len(), 1);
     store.remove().unwrap();
 }
 
