@@ -362,10 +362,10 @@ fn stopped_before_the_start(case: &Case) {
 }
 
 fn a_shutdown_is_seen(case: &Case) {
-    let script = "trap '' TERM; while [ ! -e \"$0\" ]; do sleep 0.02; done";
-    let go = case.file("go");
+    let script = "trap '' TERM; : > \"$1\"; while [ ! -e \"$0\" ]; do sleep 0.02; done";
+    let [go, is_deaf] = ["go", "deaf"].map(|name| case.file(name));
     let mut command = Command::new("sh");
-    command.arg("-c").arg(script).arg(&go);
+    command.arg("-c").arg(script).args([&go, &is_deaf]);
     let domain = case.domain.clone();
     let is_stopping = move || {
         let domain = ringlane::inspect::snapshot_domain(&domain).unwrap();
@@ -381,6 +381,7 @@ fn a_shutdown_is_seen(case: &Case) {
         .start()
         .unwrap();
     assert!(!is_stopping());
+    until("it does not hear of the stop", || is_deaf.exists());
     runtime.shutdown().unwrap();
     assert_eq!(case.notes(), ["true"]);
 }
