@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::cases::in_time;
 use common::damage::{Went, attached, done, opened, received, sent};
 use common::{Domain, LONG, Process, Random, Shared, base, play, say, scale, tally};
 use ringlane::{Channel, Store};
@@ -52,8 +53,10 @@ fn scribble(domain: &str, shared: &Shared) {
             for _ in 0..random.below(60) {
                 // So that honest work is done between them.
                 std::thread::sleep(random.micros(100));
-                scribble_a_word(&file, &mut random);
-                shared.word(SCRIBBLED).fetch_add(1, Relaxed);
+                let changed = scribble_a_word(&file, &mut random);
+                shared
+                    .word(SCRIBBLED)
+                    .fetch_add(u64::from(changed), Relaxed);
             }
             if random.below(8) == 0 {
                 let pages = file.metadata().unwrap().len() / 4096;
@@ -66,7 +69,8 @@ fn scribble(domain: &str, shared: &Shared) {
     say("stopped");
 }
 
-fn scribble_a_word(file: &File, random: &mut Random) {
+/// Gives whether the word is another one now.
+fn scribble_a_word(file: &File, random: &mut Random) -> bool {
     let words = file.metadata().unwrap().len() / 8;
     let read = |at: u64| {
         let mut bytes = [0; 8];
@@ -91,6 +95,7 @@ fn scribble_a_word(file: &File, random: &mut Random) {
         _ => old ^ 1 << random.below(64),
     };
     file.write_all_at(&new.to_ne_bytes(), 8 * at).unwrap();
+    new != old
 }
 
 // ---- Who shares what is scribbled over.
@@ -112,7 +117,9 @@ fn use_them(domain: &str, shared: &Shared, as_host: bool) {
             false => options.open("c"),
         };
         match attached(end) {
-            Ok(mut end) => (0..200).for_each(|_| count(exchange(&mut end, &mut random))),
+            Ok(mut end) => (0..200).for_each(|_| {
+                count(in_time("a call", || exchange(&mut end, &mut random)));
+            }),
             Err(went) => {
                 count(went);
                 if as_host {
@@ -123,7 +130,9 @@ fn use_them(domain: &str, shared: &Shared, as_host: bool) {
         let options = Store::options().domain(domain).max_size(1 << 20);
         let options = options.lock_timeout(Duration::from_millis(1));
         match opened(options.open_or_create("s")) {
-            Ok(store) => (0..200).for_each(|_| count(change(&store, &mut random))),
+            Ok(store) => (0..200).for_each(|_| {
+                count(in_time("a call", || change(&store, &mut random)));
+            }),
             Err(went) => {
                 count(went);
                 if as_host {
@@ -216,7 +225,7 @@ fn who_scribbles_harms_nobody_else() {
         .domain(domain.name())
         .create("own")
         .unwrap();
-    let mut honest = Process::start("echo", &[domain.name()]);
+    let honest = Process::start("echo", &[domain.name()]);
     let mut others = ["scribbler", "host", "guest"]
         .map(|role| Process::start(role, &[domain.name(), shared.path()]));
     let end = Instant::now() + Duration::from_millis(scale(700, 20_000) as u64);
@@ -237,7 +246,7 @@ fn who_scribbles_harms_nobody_else() {
     }
     others.into_iter().for_each(Process::finish);
     drop(host);
-    honest.wait();
+    honest.finish();
     store.verify().unwrap();
     store.remove().unwrap();
     remove(domain.name(), "c.channel");

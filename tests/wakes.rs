@@ -66,12 +66,8 @@ fn ping_pong(domain: &Domain, wait: &str, most: u64, count: usize) -> u64 {
     assert!(received.wakes > 0);
     drop((sender, receiver));
     other.finish();
-    let wakes = sent.wakes + received.wakes;
-    tally(
-        "wakeup",
-        "sleeps that were ended by the other's wake",
-        wakes,
-    );
+    let wakes = "wakes of one that slept, or was about to";
+    tally("wakeup", wakes, sent.wakes + received.wakes);
     sent.sent
 }
 

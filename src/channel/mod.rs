@@ -134,7 +134,7 @@ pub struct Stats {
     pub full: u64,
     /// Times one of the two slept.
     pub sleeps: u64,
-    /// Times one of the two was woken by the other.
+    /// Times one of the two woke the other, which slept or was about to.
     pub wakes: u64,
     /// Sleeps that ended by the clock although there was something to do. 0 unless a process was
     /// killed, stopped or starved of the processor in the middle of waking the other.

@@ -364,14 +364,15 @@ impl Harness {
         fs::remove_dir_all(base().join(&domain)).unwrap();
     }
 
-    /// Prints what was done, and records it.
-    pub fn tell(&self) {
-        let sum = |of: fn(&Row) -> u64| self.rows.iter().map(of).sum::<u64>();
+    /// Prints what they did, and records it.
+    pub fn tell(all: &[Harness]) {
+        let rows: Vec<&Row> = all.iter().flat_map(|harness| &harness.rows).collect();
+        let sum = |of: fn(&Row) -> u64| rows.iter().map(|row| of(row)).sum::<u64>();
         println!(
             "{:>9} {:>12} {:>8} {:>10} {:>6}",
             "points", "instructions", "states", "recoveries", "kills"
         );
-        for row in &self.rows {
+        for row in &rows {
             println!(
                 "{:9} {:12} {:8} {:10} {:6}  {}",
                 row.points,
@@ -387,7 +388,7 @@ impl Harness {
         if cfg!(debug_assertions) && scale(0, 1) == 1 {
             return;
         }
-        for row in &self.rows {
+        for row in &rows {
             let is_second = row.name.starts_with("recovery");
             let fault = if is_second { "double" } else { "instruction" };
             let stopped = format!("instructions of {}, stopped at each", row.name);

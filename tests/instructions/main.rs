@@ -82,5 +82,5 @@ fn a_kill_at_any_instruction_leaves_the_call_made_or_not_made() {
             .map(|player| player.join().unwrap())
             .collect()
     });
-    played.iter().for_each(Harness::tell);
+    Harness::tell(&played);
 }
