@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 #[test]
@@ -239,15 +240,18 @@ fn a_ring_that_stands_still_is_told_and_one_that_moves_is_not() {
         "{full}"
     );
     let moves = Instant::now();
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let slow = scope.spawn(|| {
-            for expected in 0..150 {
-                assert_eq!(guest.recv(), Ok(expected));
+        scope.spawn(|| {
+            let mut expected = 0..;
+            while !is_over.load(Relaxed) {
+                assert_eq!(guest.recv().ok(), expected.next());
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        assert_eq!(findings(&domain), []);
-        slow.join().unwrap();
+        // Unless it gets no processor for as long as the doctor looks.
+        until(|| findings(&domain).is_empty());
+        is_over.store(true, Relaxed);
     });
     until(|| full_ms().is_some());
     let (since, moved) = (full_ms().unwrap(), moves.elapsed().as_millis() as u64);

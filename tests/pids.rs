@@ -76,9 +76,8 @@ fn fork_as(pid: i32, f: impl FnOnce()) -> rustix::io::Result<Pid> {
             // SAFETY: no pointers.
             unsafe { libc::_exit(if well { 0 } else { 101 }) }
         }
-        child => Pid::from_raw(child as i32).ok_or_else(|| {
-            rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()
-        }),
+        -1 => Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()),
+        child => Ok(Pid::from_raw(child as i32).unwrap()),
     }
 }
 
