@@ -296,7 +296,9 @@ fn talking(bench: &mut Bench) {
             assert_eq!(guest.recv_ref()?.get()?, 4);
             let mut more = Vec::new();
             assert_eq!(guest.recv_many(&mut more, 9)?, 1);
-            assert_eq!(host.stats().sent, 5);
+            host.send(6)?;
+            assert_eq!(guest.try_recv_ref()?.get()?, 6);
+            assert_eq!(host.stats().sent, 6);
             Ok(())
         },
         |(mut guest, mut host), outcome| {

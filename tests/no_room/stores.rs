@@ -3,7 +3,7 @@
 use super::Left;
 use super::faults::Bench;
 use crate::common::stores::actor_with;
-use ringlane::{Error, Result, Store, StoreOptions};
+use ringlane::{CasError, Error, Result, Store, StoreOptions};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -189,7 +189,7 @@ fn in_a_directory(bench: &mut Bench) {
 
 fn changing(bench: &mut Bench) {
     type Change = fn(&Store) -> Result<()>;
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 11] = [
         ("set", |store| store.set("k", &3u64).map(drop)),
         ("set, of a new type", |store| {
             store.set("k", "text").map(drop)
@@ -200,7 +200,15 @@ fn changing(bench: &mut Bench) {
             store.update::<u64>("k", add).map(drop)
         }),
         ("fetch_add", |store| store.fetch_add("n", 5).map(drop)),
+        ("insert_new", |store| store.insert_new("l", &3u64).map(drop)),
         ("swap", |store| store.swap("k", &3u64).map(drop)),
+        ("compare_and_set", |store| {
+            let set = store.compare_and_set("m", 0, &3u64).map(drop);
+            set.map_err(|e| match e {
+                CasError::Other(e) => e,
+                changed => panic!("{changed}"),
+            })
+        }),
         ("extend", |store| {
             let some = (0..300u64).map(|n| (n.to_ne_bytes(), n));
             store.extend::<u64, _, _>(some).map(drop)
