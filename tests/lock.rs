@@ -1,5 +1,9 @@
 //! The lock of a store between processes: whoever holds it and lives keeps it, stopped or forked;
 //! writers wait as long as they were told to, and readers not at all.
+//!
+//! Peers whose lock two processes had at once, or that none got any more:
+//! <https://github.com/luizalabs/shared-memory-dict/issues/63>,
+//! <https://github.com/ronny-rentner/UltraDict/issues/19>.
 
 mod common;
 

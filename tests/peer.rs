@@ -146,7 +146,9 @@ fn a_blocked_send_sees_its_peer_die() {
 
 /// Both ends wait for room: who gave a timeout gets its message back, and who did not waits, until
 /// the other one receives or dies. https://github.com/servo/webrender/issues/2478 is a pair of
-/// processes that hang this way, https://github.com/servo/servo/issues/14704 another.
+/// processes that hang this way; others are https://github.com/servo/servo/issues/14704,
+/// https://github.com/servo/ipc-channel/issues/34 and
+/// https://github.com/servo/ipc-channel/issues/101.
 #[test]
 fn two_full_rings_are_a_timeout_and_no_hang() {
     let domain = Domain::new("both-full");
@@ -581,7 +583,9 @@ fn blocked_calls_see_the_host_close() {
     }
 }
 
-/// In https://github.com/eclipse-iceoryx/iceoryx/issues/62 who comes late misses the first
+/// In https://github.com/eclipse-iceoryx/iceoryx/issues/62,
+/// https://github.com/eclipse-iceoryx/iceoryx/issues/301 and
+/// https://github.com/eclipse-iceoryx/iceoryx2/issues/1641 who comes late misses the first
 /// messages, in https://github.com/eclipse-iceoryx/iceoryx2/issues/337 those of a sender
 /// that left first.
 #[test]

@@ -257,7 +257,10 @@ fn abandoned(domain: &Domain) -> PathBuf {
     domain.file("c")
 }
 
-/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/619 it is called corrupted.
+/// In https://github.com/eclipse-iceoryx/iceoryx2/issues/619 it is called corrupted; other errors of
+/// which nobody can tell what does not match are https://github.com/eclipse-iceoryx/iceoryx2/issues/841,
+/// https://github.com/eclipse-iceoryx/iceoryx2/issues/1361 and
+/// https://github.com/eProsima/Fast-DDS/issues/2003.
 #[test]
 fn another_layout_names_both_versions() {
     let domain = Domain::new("layout");
@@ -762,7 +765,10 @@ fn fill_small_file_system() {
     say("done");
 }
 
-/// SIGBUS in https://github.com/eclipse-iceoryx/iceoryx/issues/2287.
+/// SIGBUS in https://github.com/eclipse-iceoryx/iceoryx/issues/2287,
+/// https://github.com/eclipse-iceoryx/iceoryx/issues/946,
+/// https://github.com/shadow/shadow/issues/2266 and
+/// https://github.com/OpenHFT/Chronicle-Queue/issues/1282.
 #[test]
 fn a_small_file_system_is_no_space_and_no_signal() {
     let _domain = Domain::new("small");

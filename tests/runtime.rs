@@ -1041,7 +1041,8 @@ fn a_child_does_not_wait_for_ever(case: &Case) {
 }
 
 /// The kernel's parent-death signal comes when the *thread* that spawned a child ends: in
-/// https://github.com/nekename/OpenDeck/issues/329 that kills all plugins, and
+/// https://github.com/nekename/OpenDeck/issues/329 that kills all plugins, in
+/// https://github.com/Tencent-Hunyuan/UniRL/pull/276 all workers, and
 /// https://github.com/golang/go/issues/27505 is the trap itself.
 fn main_may_start_in_a_thread_that_ends(case: &Case) {
     let rounds = scale(1, 200);

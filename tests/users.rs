@@ -1,7 +1,11 @@
 //! Two users beside each other in one directory: neither reaches, hinders or needs the other.
 //!
 //! Others mix them up: <https://github.com/eProsima/Fast-DDS/issues/3535>,
+//! <https://github.com/eProsima/Fast-DDS/issues/5258>,
+//! <https://github.com/eProsima/Fast-DDS/issues/5265>,
+//! <https://github.com/eclipse-iceoryx/iceoryx/issues/1829>,
 //! <https://github.com/eclipse-iceoryx/iceoryx2/issues/1188>,
+//! <https://github.com/eclipse-iceoryx/iceoryx2/issues/1341>,
 //! <https://github.com/zeromq/libzmq/issues/48>.
 
 mod common;
