@@ -238,7 +238,9 @@ where
 /// last is used up, and more often while the ring is full. It should come out the same each time.
 ///
 /// A type whose values take no bytes but come in any number, such as `Vec<()>`, should not be used:
-/// `serde` counts them one by one, as many as a damaged message says.
+/// `serde` counts them one by one, as many as a damaged message says. Nor should one that contains
+/// itself, such as a list of boxes: it nests as deep as a damaged message says, and the stack is not
+/// watched.
 ///
 /// ```
 /// use ringlane::{Message, Postcard};
