@@ -9,7 +9,9 @@ use ringlane::{Channel, Child, ChildResult, ChildSpec, Error, RecvError, Restart
 use runtime_common::common::{Random, scale, tally};
 use runtime_common::puppet::{ask, ignore_sigterm, line, puppet, up};
 use runtime_common::{BY_WORD, Case, children, is_alive, say, signal, state, until, wait_to_go_on};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::Signal;
+use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +56,10 @@ fn main() {
             dropping_the_last_runtime_shuts_down,
         ),
         ("after_the_shutdown", after_the_shutdown),
+        (
+            "a_shutdown_leaves_the_next_main_its_store",
+            a_shutdown_leaves_the_next_main_its_store,
+        ),
         ("many_shut_down_at_once", many_shut_down_at_once),
         (
             "an_exit_right_after_the_shutdown",
@@ -579,6 +585,28 @@ fn after_the_shutdown(case: &Case) {
     assert_eq!(up(&mut next.get_channel("a-active").unwrap()).0, 1);
     drop(runtime);
     assert!(next.children()[0].running);
+}
+
+/// The next main may make its store as soon as the domain is free: nothing may be removed by its
+/// name after that.
+fn a_shutdown_leaves_the_next_main_its_store(case: &Case) {
+    let runtime = Runtime::builder(&case.domain).start().unwrap();
+    runtime.store().unwrap().set("key", &7u8).unwrap();
+    let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, case.directory(), WatchFlags::DELETE).unwrap();
+    runtime.shutdown().unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let mut removed = Vec::new();
+    while let Ok(event) = events.next() {
+        let name = event
+            .file_name()
+            .map(|name| name.to_str().unwrap().to_string());
+        removed.extend(name);
+    }
+    let at = |name: &str| removed.iter().position(|removed| removed == name);
+    let (store, domain) = (at("shared.store"), at("runtime"));
+    assert!(store.is_some() && store < domain, "{removed:?}");
 }
 
 fn many_shut_down_at_once(case: &Case) {

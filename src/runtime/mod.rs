@@ -334,10 +334,11 @@ impl Inner {
             // Also if its end is still lent: the file goes now, the end when it is dropped.
             owned.attachment.unlink();
         }
-        *control() = None;
         let roster = self.roster.lock().unwrap_or_else(|e| e.into_inner()).take();
         *self.store.lock().unwrap_or_else(|e| e.into_inner()) = None;
         let removed = Store::options().domain(&self.domain).remove(SHARED);
+        // Last of what has a name: from here on there may be another main, with a store of its own.
+        *control() = None;
         *shutdown = Shutdown::LastCalls;
         drop(shutdown);
         if let Some(roster) = roster {
