@@ -355,6 +355,8 @@ fn a_directory_in_which_nobody_came_to_live_is_told_once_it_is_old() {
 }
 
 const VERSION: u64 = 8;
+/// What comes behind the words that all segments have: without it nothing of the file can be read.
+const FIRST_OF_ITS_OWN: u64 = 128;
 const KEYS_OF_STORE: u64 = 392;
 /// Of the direction from host to guest.
 const FULL_SINCE: u64 = 576;
@@ -623,5 +625,40 @@ fn on_the_command_line_it_tells_and_removes_what_is_asked_for() {
         "{told}"
     );
     lives.finish();
+    tally("leak", "abandoned domains removed", 2);
+}
+
+/// What it was is not to be told, so nobody can say that nobody needs it.
+#[test]
+fn a_domain_with_what_cannot_be_read_is_not_removed_unasked() {
+    let domain = Domain::new("doctor-unread");
+    let scratch = Scratch::new(&domain);
+    for (role, make, fill, file) in [
+        ("store actor", "create s", "set key 7", "s.store"),
+        ("actor", "create c", "send 7", "c.channel"),
+    ] {
+        let mut rests = scratch.start(role, &["rests"]);
+        rests.ask(make);
+        assert_eq!(rests.ask(fill), "Ok(())");
+        rests.finish();
+        let path = scratch.base().join("rests").join(file);
+        put(&path, FIRST_OF_ITS_OWN, 3);
+        let told = checked(&scratch, &[]).of_domains;
+        let [[severity, about, what], [.., file_about, _]] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!((severity.as_str(), about.as_str()), ("note", "rests"));
+        assert!(
+            what.ends_with("; and 1 files that could not be read"),
+            "{what}"
+        );
+        assert_eq!(*file_about, format!("rests/{file}"));
+        let (status, said) = scratch.dump(&["--clean"]);
+        assert_eq!((status, said.as_str()), (0, "nothing to remove\n"));
+        assert!(path.exists());
+        let (status, said) = scratch.dump(&["--clean", "--domain", "rests"]);
+        let ends = said.ends_with(", 1 files that could not be read\n");
+        assert!(status == 0 && ends && !path.exists(), "{said}");
+    }
     tally("leak", "abandoned domains removed", 2);
 }

@@ -70,9 +70,13 @@ fn contents(domain: &DomainInfo) -> String {
     // What is damaged may say any number.
     let keys = domain.stores.iter().map(|store| store.keys);
     let keys = keys.fold(0, u64::saturating_add);
-    format!(
+    let mut text = format!(
         "{} channels with {undelivered} undelivered messages, {} stores with {keys} keys",
         domain.channels.len(),
         domain.stores.len(),
-    )
+    );
+    if domain.unread > 0 {
+        text += &format!(", {} files that could not be read", domain.unread);
+    }
+    text
 }

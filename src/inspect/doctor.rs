@@ -192,15 +192,20 @@ fn of_abandoned(domain: &DomainInfo) -> Option<Finding> {
     // What is damaged may say any number.
     let keys = domain.stores.iter().map(|store| store.keys);
     let keys = keys.fold(0, u64::saturating_add);
-    let text = format!(
+    let mut text = format!(
         "no process lives in it; it holds {} bytes, {undelivered} undelivered messages in {} \
          channels, and {keys} keys in {} stores",
         domain.bytes,
         domain.channels.len(),
         domain.stores.len(),
     );
-    let remedy = "start its program again, which finds them; or let `remove_domain`, or `dump \
-                  --clean`, remove it with all of that";
+    let mut remedy = "start its program again, which finds them; or let `remove_domain`, or `dump \
+                      --clean`, remove it with all of that";
+    if domain.unread > 0 {
+        text += &format!("; and {} files that could not be read", domain.unread);
+        remedy = "see what is said of those files first; `remove_domain`, or `dump --clean \
+                  --domain`, removes it with all of that";
+    }
     Some(Finding::new(severity, &domain.name, text, remedy))
 }
 

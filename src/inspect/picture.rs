@@ -53,6 +53,8 @@ pub struct DomainInfo {
     pub channels: Vec<ChannelInfo>,
     /// Sorted by name. Stores at a path of their own are not found.
     pub stores: Vec<StoreInfo>,
+    /// How many channels and stores lie in it besides, which could not be read: a finding tells why.
+    pub unread: usize,
     /// Whether no process is attached to it any more, so that [`remove_domain`] may remove it.
     /// Without a sound roster it counts as inhabited, unless nothing is in it and it was not made just
     /// now.
@@ -340,7 +342,7 @@ impl DomainInfo {
                 .channels
                 .iter()
                 .any(|channel| lost(channel.host) || lost(channel.guest));
-        let is_empty = self.channels.is_empty() && self.stores.is_empty();
+        let is_empty = self.channels.len() + self.stores.len() + self.unread == 0;
         self.abandoned && (somebody_died || is_empty)
     }
 }

@@ -51,6 +51,8 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
             File::Known => {}
         }
     }
+    let holds = |name: &&String| matches!(file_kind(name), File::Channel(_) | File::Store(_));
+    let unread = names.iter().filter(holds).count() - channels.len() - stores.len();
     // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
     channels.sort_by(|a: &ChannelInfo, b| a.name.cmp(&b.name));
     stores.sort_by(|a: &StoreInfo, b| a.name.cmp(&b.name));
@@ -62,6 +64,7 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
         children: children.unwrap_or_default(),
         channels,
         stores,
+        unread,
         abandoned: match reader.roster {
             Some(roster) => roster.is_abandoned(),
             // Listed before its age is looked at: who made the roster meanwhile has made it new.
