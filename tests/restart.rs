@@ -9,6 +9,8 @@ use ringlane::{
     Channel, Child, ChildResult, ChildSpec, PeerState, RecvError, Restart, Runtime, SendError,
     TryRecvError,
 };
+use runtime_common::common::seccomp::{self, Rule, Then};
+use runtime_common::common::skip;
 use runtime_common::puppet::{ask, line, puppet, up};
 use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, signal, state, until};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -48,6 +50,10 @@ fn main() {
         ),
         ("a_stopped_process_is_alive", a_stopped_process_is_alive),
         ("main_ignores_sigchld", main_ignores_sigchld),
+        (
+            "main_ignores_sigchld_without_pidfds",
+            main_ignores_sigchld_without_pidfds,
+        ),
     ]);
 }
 
@@ -726,6 +732,15 @@ fn a_stopped_process_is_alive(case: &Case) {
     assert!(runtime.children()[0].running && runtime.children()[0].generation == 1);
     signal(pid, Signal::CONT);
     assert_eq!(channel.recv().unwrap(), "it was a long night");
+}
+
+/// Then only the pid tells that a child ended.
+fn main_ignores_sigchld_without_pidfds(case: &Case) {
+    let none = Rule::all(libc::SYS_pidfd_open, Then::Fail(libc::ENOSYS));
+    match seccomp::apply(&[none]) {
+        Ok(()) => main_ignores_sigchld(case),
+        Err(e) => skip("no-room", &format!("a filter of system calls: {e}")),
+    }
 }
 
 fn main_ignores_sigchld(case: &Case) {

@@ -8,7 +8,10 @@ use super::{ChildSpec, ChildStatus, Program, Restart};
 use crate::channel::attachment::Attachment;
 use crate::{domain, sys};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getpgid, kill_process, kill_process_group, pidfd_send_signal, test_kill_process,
+};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -65,7 +68,8 @@ impl Running {
     pub(super) fn has_ended(&self) -> bool {
         match &self.pidfd {
             Some(pidfd) => matches!(sys::has_ended(pidfd.as_fd()), Ok(true)),
-            None => matches!(sys::open_pid(self.process.id()), Ok(None)),
+            // By a signal that is none: perhaps there are no pidfds here.
+            None => test_kill_process(Pid::from_child(&self.process)) == Err(Errno::SRCH),
         }
     }
 }
