@@ -12,12 +12,13 @@ use ringlane::{
 use runtime_common::common::seccomp::{self, Rule, Then};
 use runtime_common::common::skip;
 use runtime_common::puppet::{ask, line, puppet, up};
-use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, signal, state, until};
+use runtime_common::{BY_WORD, Case, is_alive, now_ms, say, signal, state, until, wait_to_go_on};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn main() {
     runtime_common::main(&[
@@ -49,6 +50,10 @@ fn main() {
             a_handler_may_restart_and_stop,
         ),
         ("a_stopped_process_is_alive", a_stopped_process_is_alive),
+        (
+            "a_dead_child_may_be_held_by_a_debugger",
+            a_dead_child_may_be_held_by_a_debugger,
+        ),
         ("main_ignores_sigchld", main_ignores_sigchld),
         (
             "main_ignores_sigchld_without_pidfds",
@@ -732,6 +737,44 @@ fn a_stopped_process_is_alive(case: &Case) {
     assert!(runtime.children()[0].running && runtime.children()[0].generation == 1);
     signal(pid, Signal::CONT);
     assert_eq!(channel.recv().unwrap(), "it was a long night");
+}
+
+/// It cannot be reaped then, and its pidfd says all the time that it ended.
+fn a_dead_child_may_be_held_by_a_debugger(case: &Case) {
+    if let [_, pid] = &case.role[..] {
+        let pid: libc::pid_t = pid.parse().unwrap();
+        let (none, options) = (std::ptr::null_mut::<libc::c_void>(), 0 as libc::c_ulong);
+        // SAFETY: it takes no pointers of ours.
+        let code = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, options) };
+        say(if code == 0 { "held" } else { "not allowed" });
+        return wait_to_go_on();
+    }
+    let mut sleep = Command::new("sleep");
+    sleep.arg("1000");
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::command("a", sleep).restart(on_failure_times(1, 1)))
+        .start()
+        .unwrap();
+    let pid = runtime.children()[0].pid.unwrap();
+    let mut debugger = case.start(&["debugger", &pid.to_string()]);
+    if debugger.line() != "held" {
+        return skip("permissions", "no other process may be debugged here");
+    }
+    signal(pid, Signal::KILL);
+    until("it is dead", || state(pid) == Some('Z'));
+    let used = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let (before, start) = (used(), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let (used, took) = (used() - before, start.elapsed());
+    assert!(used < took / 4, "{used:?} of a processor in {took:?}");
+    assert_eq!(runtime.children()[0].pid, Some(pid));
+    debugger.kill();
+    until("it is started again", || {
+        runtime.children()[0].generation == 2
+    });
 }
 
 /// Then only the pid tells that a child ended.

@@ -41,6 +41,7 @@ pub(super) enum Then {
 
 pub(super) struct Running {
     pub(super) process: std::process::Child,
+    /// `None` where there are none, and once it ended and cannot be reaped yet.
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) since: Instant,
 }

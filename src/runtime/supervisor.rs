@@ -346,7 +346,14 @@ impl Supervisor {
             let Some(running) = &mut self.children[index].running else {
                 continue;
             };
+            let has_ended = running.has_ended();
             let status = match running.process.try_wait() {
+                // It is dead, and a debugger has not let go of it: poll would return at once for as
+                // long as that lasts, so we look by the clock.
+                Ok(None) if has_ended => {
+                    running.pidfd = None;
+                    continue;
+                }
                 Ok(None) => continue,
                 Ok(status) => status,
                 // The program ignores SIGCHLD, so the kernel reaps. That it ended says the pidfd.
