@@ -586,6 +586,9 @@ fn outside_of_a_child(case: &Case) {
         "what:a:b:1:2:3",
         "entry:a:b:x:2:3",
         "::::::",
+        // What somebody's children inherited, who outlive him and his main.
+        "entry:gone:a:1:2:3:4",
+        "command:gone:a:1:2:3:4",
     ] {
         let mut command = case.command(&["puzzled"]);
         command.env("RINGLANE_CHILD", nonsense);
@@ -602,7 +605,8 @@ fn a_command_finds_out_what_it_is(case: &Case) {
             // The environment says "child", but that place is taken.
             assert!(std::env::var("RINGLANE_CHILD").unwrap().contains("tool"));
             let outcome = Child::current();
-            case.note(format!("grandchild {:?}", outcome.map(|c| c.generation())));
+            let what = case.role[1..].join(" ");
+            case.note(format!("{what} {:?}", outcome.map(|c| c.generation())));
         }
         "tool" => {
             let child = Child::current().unwrap();
@@ -618,7 +622,12 @@ fn a_command_finds_out_what_it_is(case: &Case) {
             let mut main = child.active::<str>().unwrap();
             main.send(format!("up {} {}", child.generation(), std::process::id()))
                 .unwrap();
-            assert!(case.command(&["grandchild"]).status().unwrap().success());
+            let mut grandchild = case.command(&["grandchild", "it"]);
+            assert!(grandchild.status().unwrap().success());
+            // To whom there is no such domain.
+            let mut elsewhere = case.command(&["grandchild", "elsewhere"]);
+            elsewhere.env("RINGLANE_DIR", case.file(""));
+            assert!(elsewhere.status().unwrap().success());
             // SAFETY: what the fork runs takes no lock that another thread of ours may hold: the
             // other one sleeps in `read`.
             let fork = unsafe { libc::fork() };
@@ -652,7 +661,8 @@ fn a_command_finds_out_what_it_is(case: &Case) {
             assert_eq!(
                 case.notes(),
                 [
-                    "grandchild Err(NotAChild)",
+                    "it Err(NotAChild)",
+                    "elsewhere Err(NotAChild)",
                     "fork Some(0)",
                     "tool ended well"
                 ]

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// Names the process's place: `KIND:DOMAIN:CHILD:GENERATION:NONCE:FD:INODE`, the last two of main's
 /// pipe. It is inherited by a child's own children too, so it counts only together with the nonce,
-/// which one process takes.
+/// which one process takes, and with the pipe where that cannot be looked at.
 pub(super) const VARIABLE: &str = "RINGLANE_CHILD";
 
 /// How long an attaching child waits for a dying predecessor to let go of its ends.
@@ -81,6 +81,17 @@ pub(super) struct Life {
     pub(super) inode: u64,
 }
 
+impl Life {
+    /// Whether this process has the pipe.
+    #[allow(unsafe_code)]
+    fn is_held(self) -> bool {
+        // SAFETY: only asked what it is; a number that is no descriptor is an error then.
+        let found = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(self.fd) });
+        let is_pipe = |mode| FileType::from_raw_mode(mode) == FileType::Fifo;
+        found.is_ok_and(|stat| is_pipe(stat.st_mode) && stat.st_ino == self.inode)
+    }
+}
+
 fn place() -> Option<Place> {
     read_place(&std::env::var(VARIABLE).ok()?)
 }
@@ -122,6 +133,15 @@ pub(super) fn place_for(
 
 /// Takes this process's place. `Ok(None)` if another process has it or had it.
 fn take(place: &Place) -> Result<Option<Child>> {
+    match attach(place) {
+        // All that a child starts inherits the words, and may read them when main is long gone; the
+        // pipe it does not inherit. Nor has a child it whose wrapper closed it, and is none then.
+        Err(_) if !place.life.is_held() => Ok(None),
+        outcome => outcome,
+    }
+}
+
+fn attach(place: &Place) -> Result<Option<Child>> {
     let mut current = CURRENT.lock().unwrap_or_else(|e| e.into_inner());
     if let Some(child) = &*current {
         // A fork of a child is not that child.
@@ -161,10 +181,7 @@ fn take(place: &Place) -> Result<Option<Child>> {
 /// programs that changed their user.
 #[allow(unsafe_code)]
 fn leave_with_main(life: Life) {
-    // SAFETY: only asked what it is; a number that is no descriptor is an error then.
-    let found = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(life.fd) });
-    let is_pipe = |mode| FileType::from_raw_mode(mode) == FileType::Fifo;
-    if !found.is_ok_and(|stat| is_pipe(stat.st_mode) && stat.st_ino == life.inode) {
+    if !life.is_held() {
         // Whoever stands between main and us closed it, and the number may be somebody else's.
         return;
     }
@@ -253,7 +270,8 @@ impl Child {
     ///
     /// # Errors
     /// `NotAChild` in any other process: in a child's own children too, and in a fork of a child.
-    /// Else what [`Channel::open`] can fail with.
+    /// Else what [`Channel::open`] can fail with; `NotAChild` instead behind a wrapper that closed
+    /// the descriptors which it inherited.
     pub fn current() -> Result<Child> {
         let place = place().ok_or(Error::NotAChild)?;
         take(&place)?.ok_or(Error::NotAChild)
