@@ -11,7 +11,7 @@ mod dump;
 use common::{Domain, Process, Random, actor, hear, play, say, scale, skip};
 use common::{stores, tally, until};
 use ringlane::inspect::{Finding, Severity, SnapshotOptions, doctor};
-use ringlane::{Error, Runtime, Store};
+use ringlane::{ChildSpec, Error, Restart, Runtime, Store};
 use rustix::process::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -352,6 +352,30 @@ fn a_directory_in_which_nobody_came_to_live_is_told_once_it_is_old() {
     }
     drop(beside);
     tally("leak", "abandoned domains removed", 2);
+}
+
+#[test]
+fn a_child_that_failed_is_told_apart_from_one_that_was_never_started() {
+    let domain = Domain::new("doctor-failed");
+    let never = |program| {
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        ChildSpec::command(name, Command::new(program)).restart(Restart::Never)
+    };
+    let runtime = Runtime::builder(domain.name())
+        .spec(never("false"))
+        .spec(never("/no/such/program"))
+        .start()
+        .unwrap();
+    runtime.wait("false").unwrap();
+    runtime.wait("program").unwrap();
+    let all = findings(&domain);
+    let failed = found(&all, Severity::Warning, "failed and is not started again");
+    let missing = found(&all, Severity::Warning, "could not be started");
+    assert!(failed.about.ends_with("/false"), "{failed}");
+    assert!(failed.remedy.contains("standard error"), "{failed}");
+    assert!(missing.about.ends_with("/program"), "{missing}");
+    assert!(missing.remedy.contains("last_error"), "{missing}");
+    runtime.shutdown().unwrap();
 }
 
 const VERSION: u64 = 8;

@@ -115,7 +115,7 @@ pub enum ChildState {
     Waiting,
     /// It ended for good.
     Ended,
-    /// It failed too often and was given up.
+    /// It failed, or could not be started, and is not started again.
     Failed,
     /// Something that this version does not know.
     Unknown,

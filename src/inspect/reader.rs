@@ -262,11 +262,18 @@ impl Reader<'_> {
         let children: Vec<_> = header.records[..children].iter().map(read_child).collect();
         for child in &children {
             if child.state == ChildState::Failed {
-                self.warn(
-                    &child.name,
-                    "the child failed too often and was given up",
-                    "see what it wrote to standard error; main can restart it",
-                );
+                let (text, remedy) = match child.last_exit {
+                    Some(_) => (
+                        "the child failed and is not started again",
+                        "see what it wrote to standard error; main can restart it",
+                    ),
+                    None => (
+                        "the child's program could not be started",
+                        "see that the program is where main looks for it and may be executed; \
+                         `last_error` in `Runtime::children` says why not",
+                    ),
+                };
+                self.warn(&child.name, text, remedy);
             }
         }
         Some((main, children))
