@@ -19,7 +19,10 @@ const HELP: &str = "\
 usage: store set KEY TEXT | get KEY | delete KEY | add KEY NUMBER | watch KEY | list | stats | remove";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = std::env::args_os().skip(1);
+    // With what is no text they are as wrong as none.
+    let arguments: Option<Vec<String>> = arguments.map(|a| a.into_string().ok()).collect();
+    let arguments = arguments.unwrap_or_default();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,

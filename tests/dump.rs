@@ -1151,6 +1151,26 @@ fn wrong_arguments_end_with_status_2() {
     assert!(status == 0 && out.contains("usage: dump"));
 }
 
+/// Also where nobody hears what is wrong.
+#[test]
+fn closed_errors_change_no_exit_status() {
+    let place = std::env::temp_dir().join(format!("test-dump-deaf-{}", std::process::id()));
+    fs::create_dir(&place).unwrap();
+    for (arguments, expected) in [
+        (" --jsno", 2),
+        (" --domain a/b", 2),
+        (" --domain nobody", 1),
+    ] {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        drop(reader);
+        let mut command = dump_command(arguments);
+        command.env("RINGLANE_DIR", &place).stderr(writer);
+        let status = command.output().unwrap().status;
+        assert_eq!(status.code(), Some(expected), "{arguments}");
+    }
+    fs::remove_dir(&place).unwrap();
+}
+
 #[test]
 fn no_domains_are_no_failure() {
     let place = std::env::temp_dir().join(format!("test-dump-empty-{}", std::process::id()));

@@ -1,7 +1,7 @@
 //! What is wrong, and the removal of what the dead left.
 
 use super::table::printable;
-use super::{Options, line};
+use super::{Options, line, tell};
 use ringlane::Result;
 use ringlane::inspect::{DomainInfo, Finding, Severity};
 
@@ -50,7 +50,8 @@ pub fn clean(options: &Options) -> Result<(String, u8)> {
         match ringlane::remove_domain(&domain.name) {
             Ok(()) => text += &format!("removed {}: {}\n", domain.name, contents(domain)),
             Err(e) => {
-                eprintln!("dump: {} stays: {}", domain.name, printable(&e.to_string()));
+                let why = printable(&e.to_string());
+                tell(&format!("{} stays: {why}", domain.name));
                 status = 1;
             }
         }

@@ -36,7 +36,9 @@ exit status: 0; 1 if something failed; 2 for wrong arguments; 3 if --check found
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = std::env::args_os().skip(1);
+    // What is no text is no argument that there is, and no name of a domain.
+    let arguments: Vec<_> = arguments.map(|a| a.to_string_lossy().into()).collect();
     ExitCode::from(run(&arguments, &mut io::stdout().lock()))
 }
 
@@ -46,7 +48,7 @@ pub fn run(arguments: &[String], out: &mut dyn Write) -> u8 {
         Ok(Some(options)) => show(&options, out).unwrap_or_else(|e| output_failed(&e)),
         Ok(None) => write_all(out, HELP).map_or_else(|e| output_failed(&e), |()| 0),
         Err(what) => {
-            eprint!("dump: {what}\n\n{HELP}");
+            tell(&format!("{what}\n\n{}", HELP.trim_end()));
             2
         }
     }
@@ -57,8 +59,14 @@ fn output_failed(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return 0;
     }
-    eprintln!("dump: cannot write: {error}");
+    tell(&format!("cannot write: {error}"));
     1
+}
+
+/// Says it on stderr if anybody listens there: `eprintln` panics if nobody does, and the exit status
+/// would be another one.
+fn tell(what: &str) {
+    let _ = writeln!(io::stderr(), "dump: {what}");
 }
 
 #[derive(Default)]
@@ -170,7 +178,7 @@ fn complain(options: &Options, error: &ringlane::Error, status: u8) -> (String, 
     if options.watch.is_some() && !options.json {
         return (format!("{error}\n"), status);
     }
-    eprintln!("dump: {error}");
+    tell(&error.to_string());
     (String::new(), status)
 }
 
