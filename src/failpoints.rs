@@ -34,9 +34,10 @@
 //! RINGLANE_FAILPOINTS=before_commit=kill@3,closing=stop,after_release=delay:50@2
 //! ```
 //!
-//! `kill` is SIGKILL, `stop` is SIGSTOP, `delay` is in milliseconds. Children of a process inherit
-//! its environment, and each counts for itself. A process that does not understand what stands there
-//! says so and aborts when it passes its first point: no test is to pass for a misspelt word.
+//! `kill` is SIGKILL, `stop` is SIGSTOP, `delay` is in milliseconds. What is said of one point more
+//! than once is counted each by itself. Children of a process inherit its environment, and each counts
+//! for itself. A process that does not understand what stands there says so and aborts when it passes
+//! its first point: no test is to pass for a misspelt word.
 //!
 //! A process tells itself by [`arm`]:
 //!
@@ -189,14 +190,18 @@ pub(crate) fn pass(point: Point) {
 
 #[cold]
 fn pass_slowly(point: Point) {
-    let due = with_armed(|armed| {
-        let at = armed.iter().position(|other| other.point == point)?;
-        armed[at].left -= 1;
-        (armed[at].left == 0).then(|| armed.remove(at).action)
+    let mut due = Vec::new();
+    with_armed(|armed| {
+        // The environment may have several for one point, in the order in which they stand there.
+        for mut one in std::mem::take(armed) {
+            one.left -= u64::from(one.point == point);
+            match one.left {
+                0 => due.push(one.action),
+                _ => armed.push(one),
+            }
+        }
     });
-    if let Some(action) = due {
-        action.take();
-    }
+    due.into_iter().for_each(Action::take);
 }
 
 const VARIABLE: &str = "RINGLANE_FAILPOINTS";

@@ -612,6 +612,33 @@ fn the_environment_stops_and_delays() {
 }
 
 #[test]
+fn each_action_at_one_point_counts_all_passages() {
+    for spec in [
+        "before_commit=delay:1@1,before_commit=stop@3",
+        "before_commit=stop@3,before_commit=delay:1@1",
+        "before_commit=kill@4,before_commit=stop@3",
+    ] {
+        let domain = Domain::new("several");
+        let host = domain.of::<u64>().create("c").unwrap();
+        let mut guest = with(spec, "actor", &[domain.name()]);
+        assert_eq!(guest.ask("open c"), "Ok");
+        assert_eq!(guest.ask("send 1"), "Ok(())");
+        assert_eq!(guest.ask("send 2"), "Ok(())");
+        guest.tell("send 3");
+        until(|| guest.state() == 'T');
+        guest.signal(Signal::CONT);
+        assert_eq!(guest.line(), "Ok(())", "{spec}");
+        if spec.contains("kill") {
+            last_deed(guest, "send 4");
+        } else {
+            assert_eq!(guest.ask("send 4"), "Ok(())", "{spec}");
+            guest.finish();
+        }
+        drop(host);
+    }
+}
+
+#[test]
 fn a_word_that_is_not_understood_aborts() {
     let domain = Domain::new("not-understood");
     for spec in [
