@@ -37,12 +37,18 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
     }
     let runtime = names.iter().any(|name| name == RUNTIME);
     let (main, children) = runtime.then(|| reader.read_runtime()).flatten().unzip();
-    let mut channels = Vec::new();
-    let mut stores = Vec::new();
+    let (mut channels, mut stores, mut unread) = (Vec::new(), Vec::new(), 0);
+    let is_there = |name| !matches!(directory.inode(name), Ok(None));
     for name in &names {
         match file_kind(name) {
-            File::Channel(channel) => channels.extend(reader.read_channel(name, channel)),
-            File::Store(store) => stores.extend(reader.read_store(name, store)),
+            File::Channel(channel) => match reader.read_channel(name, channel) {
+                Some(channel) => channels.push(channel),
+                None => unread += usize::from(is_there(name)),
+            },
+            File::Store(store) => match reader.read_store(name, store) {
+                Some(store) => stores.push(store),
+                None => unread += usize::from(is_there(name)),
+            },
             File::Other => reader.warn(
                 name,
                 "it is no file of this library",
@@ -51,8 +57,6 @@ pub(super) fn read_domain(directory: &Directory, options: &SnapshotOptions) -> R
             File::Known => {}
         }
     }
-    let holds = |name: &&String| matches!(file_kind(name), File::Channel(_) | File::Store(_));
-    let unread = names.iter().filter(holds).count() - channels.len() - stores.len();
     // `a` comes before `a-b`, but `a-b.channel` before `a.channel`.
     channels.sort_by(|a: &ChannelInfo, b| a.name.cmp(&b.name));
     stores.sort_by(|a: &StoreInfo, b| a.name.cmp(&b.name));
