@@ -49,6 +49,10 @@ fn main() {
             "a_handler_may_restart_and_stop",
             a_handler_may_restart_and_stop,
         ),
+        (
+            "a_death_is_told_though_main_ordered_the_restart",
+            a_death_is_told_though_main_ordered_the_restart,
+        ),
         ("a_stopped_process_is_alive", a_stopped_process_is_alive),
         (
             "a_dead_child_may_be_held_by_a_debugger",
@@ -138,6 +142,30 @@ fn a_child_asks_for_it(case: &Case) {
     });
     assert_eq!(runtime.children()[0].restarts, 4);
     assert!(runtime.children()[0].last_exit.unwrap().success());
+}
+
+/// It ended for good, so its ends were closed and opened again before anybody looked.
+fn a_death_is_told_though_main_ordered_the_restart(case: &Case) {
+    let runtime = Runtime::builder(&case.domain)
+        .spec(ChildSpec::entry("a", puppet).restart(Restart::Never))
+        .start()
+        .unwrap();
+    let mut channel = runtime.get_channel::<str>("a-active").unwrap();
+    let (generation, pid) = up(&mut channel);
+    assert_eq!(generation, 1);
+    signal(pid, Signal::KILL);
+    runtime.wait("a").unwrap();
+    runtime.restart("a").unwrap();
+    until("it is there again", || {
+        runtime.children()[0].generation == 2
+    });
+    assert_eq!(channel.recv(), Err(RecvError::PeerDied { pid }));
+    let restarted = channel.recv();
+    assert!(
+        matches!(restarted, Err(RecvError::PeerRestarted { .. })),
+        "{restarted:?}"
+    );
+    assert_eq!(up(&mut channel).0, 2);
 }
 
 fn a_killed_child_comes_back(case: &Case) {
