@@ -64,7 +64,7 @@ fn killed<R: Ord + Send + 'static>(
     all
 }
 
-/// Gets the entry of key "A", which is there all the time.
+/// Gets the entry of key [`A`], which is there all the time.
 fn get_a(table: &Table, hash: u64) -> Got {
     let got = get(table, &key(A, hash));
     assert_ne!(got, Missing);
