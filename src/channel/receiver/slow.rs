@@ -168,9 +168,7 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
         if role.is_held() && role.epoch != self.known {
             self.meet(role.incarnation())?;
-        } else if self.told_dead != self.known
-            && attachment.peer_died(self.known, role.epoch.wrapping_add(1))
-        {
+        } else if self.told_dead != self.known && attachment.peer_died(self.known, role.epoch) {
             // Who came after it left, and sent nothing.
             return Err(self.tell_death(self.known));
         }
