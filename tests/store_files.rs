@@ -223,8 +223,13 @@ fn after_a_reboot_a_reader_waits_for_a_writer_that_looks_at_it() {
         opening.join().unwrap()
     });
     assert_eq!(opened.unwrap().get::<u64>("key-7").unwrap(), Some(7));
-    scratch.patch("s.store", KEYS, keys);
+    // One who died at it is not waited for.
+    scratch.patch("s.store", BOOT_ID, !ours);
     writer.kill();
+    let patient = options(scratch.path()).read_only();
+    let opened = patient.lock_timeout(Duration::MAX).open("s");
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+    scratch.patch("s.store", KEYS, keys);
     options(scratch.path()).remove("s").unwrap();
 }
 

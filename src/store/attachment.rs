@@ -14,7 +14,7 @@ use crate::layout::{
     store_word,
 };
 use crate::lock;
-use crate::roster::{self, Roster};
+use crate::roster::{self, Roster, RosterView};
 use crate::segment::{Access, Segment, Size, no_space};
 use crate::sync::{AtomicU64, Ordering::*, fence};
 use crate::sys::{self, ForkCanary};
@@ -116,7 +116,7 @@ impl Attachment {
             }
         }
         let attachment = Attachment::over(plan, name, segment, file, roster)?;
-        attachment.check_boot()?;
+        attachment.check_boot(&plan.place)?;
         Ok(attachment)
     }
 
@@ -191,7 +191,7 @@ impl Attachment {
     }
 
     /// After a reboot, and so perhaps a power cut, all of the store is looked at before it is used.
-    fn check_boot(&self) -> Result<()> {
+    fn check_boot(&self, place: &Place) -> Result<()> {
         let of_another_boot = || {
             let written = [0, 1].map(|i| self.header().boot_id[i].load(Relaxed));
             boot_id().filter(|ours| *ours != written)
@@ -200,18 +200,7 @@ impl Attachment {
             return Ok(());
         };
         if self.roster.is_none() {
-            // What looks damaged may be half done by a writer, who looked at it all before.
-            let start = Instant::now();
-            loop {
-                let (outcome, at_rest) = self.verify_unlocked();
-                if outcome.is_ok() || of_another_boot().is_none() {
-                    return Ok(());
-                }
-                if at_rest || start.elapsed() >= self.lock_timeout {
-                    return outcome;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            return self.verify_beside_writers(place, || of_another_boot().is_none());
         }
         let locked = self.lock()?;
         locked.verify()?;
@@ -230,6 +219,31 @@ impl Attachment {
             return self.lock()?.verify();
         }
         self.look_at_all()
+    }
+
+    /// Looks at all of the store until it is sound, or a writer has said so, or what looks damaged is
+    /// not half done by a writer who lives.
+    fn verify_beside_writers(&self, place: &Place, is_sound: impl Fn() -> bool) -> Result<()> {
+        let directory = Directory::at(place, false);
+        let roster = directory.and_then(|directory| RosterView::open(&directory));
+        let id = self.header().prologue.roster.load(Relaxed);
+        // Without its own roster nobody writes to it.
+        let roster = roster.ok().filter(|roster| roster.id() == id);
+        let is_alive = |holder| roster.as_ref().is_some_and(|r| r.is_alive(holder));
+        let start = Instant::now();
+        loop {
+            let lock = self.door().lock.seen();
+            let (outcome, at_rest) = self.verify_unlocked();
+            if outcome.is_ok() || is_sound() {
+                return Ok(());
+            }
+            let same = self.door().lock.seen() == lock;
+            let is_left = same && lock::owner(lock).is_some_and(|holder| !is_alive(holder));
+            if at_rest || is_left || start.elapsed() >= self.lock_timeout {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Looks at all of the store without the lock. Says too whether nobody changed anything

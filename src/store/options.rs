@@ -87,7 +87,8 @@ impl StoreOptions {
     }
 
     /// How long a call waits for the lock; 5 s if nothing is said. A holder that died does not keep
-    /// it, so this is about one that is stopped.
+    /// it, so this is about one that is stopped. After a reboot, whoever opens the store to read it
+    /// waits as long for a writer that is looking at it.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.plan.lock_timeout = timeout;
         self
