@@ -135,7 +135,7 @@ pub(super) fn place_for(
 fn take(place: &Place) -> Result<Option<Child>> {
     match attach(place) {
         // All that a child starts inherits the words, and may read them when main is long gone; the
-        // pipe it does not inherit. Nor has a child it whose wrapper closed it, and is none then.
+        // pipe it inherits only until the child attaches. A child that closed it first is none then.
         Err(_) if !place.life.is_held() => Ok(None),
         outcome => outcome,
     }

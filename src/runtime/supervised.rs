@@ -8,10 +8,7 @@ use super::{ChildSpec, ChildStatus, Program, Restart};
 use crate::channel::attachment::Attachment;
 use crate::{domain, sys};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, getpgid, kill_process, kill_process_group, pidfd_send_signal, test_kill_process,
-};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, pidfd_send_signal};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -66,11 +63,11 @@ pub(super) struct Supervised {
 }
 
 impl Running {
-    pub(super) fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&mut self) -> bool {
         match &self.pidfd {
             Some(pidfd) => matches!(sys::has_ended(pidfd.as_fd()), Ok(true)),
-            // By a signal that is none: perhaps there are no pidfds here.
-            None => test_kill_process(Pid::from_child(&self.process)) == Err(Errno::SRCH),
+            // An error: the kernel reaped it. Until somebody does, its pid is nobody else's.
+            None => !matches!(self.process.try_wait(), Ok(None)),
         }
     }
 }
@@ -148,8 +145,10 @@ impl Supervised {
     }
 
     /// Signals the child and its process group.
-    pub(super) fn signal(&self, signal: Signal) {
-        let Some(running) = &self.running else { return };
+    pub(super) fn signal(&mut self, signal: Signal) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
         let Some(pid) = Pid::from_raw(running.process.id() as i32) else {
             return;
         };

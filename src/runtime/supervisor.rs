@@ -356,7 +356,7 @@ impl Supervisor {
                 }
                 Ok(None) => continue,
                 Ok(status) => status,
-                // The program ignores SIGCHLD, so the kernel reaps. That it ended says the pidfd.
+                // The program ignores SIGCHLD, so the kernel reaps.
                 Err(_) if running.has_ended() => None,
                 Err(_) => continue,
             };
