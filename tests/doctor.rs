@@ -243,9 +243,8 @@ fn a_ring_that_stands_still_is_told_and_one_that_moves_is_not() {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut expected = 0..;
             while !is_over.load(Relaxed) {
-                assert_eq!(guest.recv().ok(), expected.next());
+                drop(guest.recv());
                 std::thread::sleep(Duration::from_millis(10));
             }
         });

@@ -171,7 +171,8 @@ impl Attachment {
                         if Role::load(guest).state == State::Closed {
                             return Err(not_found());
                         }
-                        // Whoever has it for a moment may put it back.
+                        // Whoever has it for a moment may put it back; one that is stopped just
+                        // then does not within our rounds.
                         std::thread::sleep(Duration::from_millis(1));
                     }
                     continue;
