@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::roster::Roster;
     use crate::sync::Ordering::{Acquire, Relaxed, Release};
-    use std::cell::UnsafeCell;
+    use std::cell::{Cell, UnsafeCell};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
@@ -224,9 +224,16 @@ mod tests {
         ];
         for word in words {
             lock.word().store(word, Relaxed);
+            // It is asked when a slice is over.
+            let slices = Cell::new(0);
+            let is_alive = |holder| {
+                slices.set(slices.get() + 1);
+                roster.is_alive(holder)
+            };
             if !try_take(&lock, me) {
-                wait(&lock, me, LONG, |holder| roster.is_alive(holder)).unwrap();
+                wait(&lock, me, LONG, is_alive).unwrap();
             }
+            assert_eq!(slices.get(), i32::from(owner(word).is_some()), "{word:#x}");
             // Others may have slept on a dead owner, and nobody else would wake them.
             assert_eq!(lock.seen(), me | WAITERS, "after {word:#x}");
             give_back(&lock);
