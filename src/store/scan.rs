@@ -22,6 +22,9 @@ const MOST_REPEATS: usize = if cfg!(loom) {
     64 * MOST_TRIES
 };
 
+/// Values of so many bytes are copied with more care.
+const LONG: usize = 4096;
+
 /// What was found under a key.
 pub(crate) struct Found<R> {
     pub(crate) key: Vec<u8>,
@@ -170,7 +173,7 @@ fn read_chain<R>(
                 continue;
             }
             let slot = (at + i as u64, &bucket[i], *word);
-            let (key, value) = match read_entry(table, group, slot, read) {
+            let (key, value) = match read_entry(table, group, slot, links == 0, read) {
                 Ok(Some(entry)) => entry,
                 Ok(None) => continue,
                 Err(Torn) if group.whole => return Err(Torn),
@@ -195,14 +198,17 @@ fn read_entry<R>(
     table: &Table,
     group: &Group,
     slot: (u64, &AtomicU64, u64),
+    is_home: bool,
     read: &mut impl FnMut(&Entry<'_>) -> Result<Option<R>, Torn>,
 ) -> Result<Option<(Vec<u8>, R)>, Torn> {
     let entry = table.examine(slot, None).map_err(|Moved| Torn)?;
     let entry = entry.ok_or(Torn)?;
     let key = key_of(&entry);
-    // An overflow bucket may be another group's by now.
-    let is_here = (table.key(&key).hash ^ group.first) & (group.step - 1) == 0;
-    let wanted = if is_here && !entry.sizes.internal() {
+    // An overflow bucket may be another group's by now. A home never is; but what is long is not
+    // copied for each damaged slot that names it.
+    let is_sure = is_home && entry.sizes.value() < LONG;
+    let is_here = || (table.key(&key).hash ^ group.first) & (group.step - 1) == 0;
+    let wanted = if !entry.sizes.internal() && (is_sure || is_here()) {
         read(&entry)?.map(|value| (key, value))
     } else {
         None
@@ -235,8 +241,7 @@ pub(crate) fn start_of(entry: &Entry<'_>, len: usize) -> Result<Vec<u8>, Torn> {
 /// Appends the bytes of its value to `out`; nothing if they changed meanwhile.
 #[inline]
 pub(crate) fn append_value(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<(), Torn> {
-    /// From this length on, it is made sure that the length is one before there is room for it.
-    const LONG: usize = 4096;
+    // Of what is long, it is made sure that the length is one before there is room for it.
     let len = entry.sizes.value();
     if len >= LONG && !entry.is_still() {
         return Err(Torn);

@@ -274,8 +274,13 @@ impl Store {
     pub fn fetch_add(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
         let key = self.attachment.key(key.as_ref())?;
         self.attachment.change(&key, |locked, found| {
-            // Should it be of another type, that one's name is read as well.
-            let old = locked.lend(|| self.read_found::<i64>(&key, found.as_ref()))??;
+            let read = || self.read_found::<i64>(&key, found.as_ref());
+            let is_other = |entry: &Entry<'_>| entry.type_hash != type_hash::<i64>();
+            let old = match found.as_ref().is_some_and(is_other) {
+                // For the error, the name of that type is read as well.
+                true => locked.lend(read)??,
+                false => read()?,
+            };
             let old = old.unwrap_or(0);
             let new = old.wrapping_add(by).to_ne_bytes();
             locked.put(&key, found.as_ref(), type_of::<i64>(), &new)?;
